@@ -1,0 +1,69 @@
+"""Storage backends for high-content-screening plates, usable from Snakemake and Prefect."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .api import (
+        create_plate,
+        delete,
+        exists,
+        list_files,
+        load,
+        load_batch,
+        open_plate,
+        save,
+        save_batch,
+        stat,
+    )
+    from .errors import PolystoreError
+    from .hcs.layout import Layout
+    from .registry import get_backend, storage_registry
+    from .transfer import copy
+    from .uri import parse_uri
+
+_HOMES = {
+    "api": "create_plate delete exists list_files load load_batch open_plate save save_batch stat",
+    "errors": "PolystoreError",
+    "hcs.layout": "Layout",
+    "registry": "get_backend storage_registry",
+    "transfer": "copy",
+    "uri": "parse_uri",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "Layout",
+    "PolystoreError",
+    "__version__",
+    "copy",
+    "create_plate",
+    "delete",
+    "exists",
+    "get_backend",
+    "list_files",
+    "load",
+    "load_batch",
+    "open_plate",
+    "parse_uri",
+    "save",
+    "save_batch",
+    "stat",
+    "storage_registry",
+]
+
+
+def __getattr__(name: str) -> Any:  # PEP 562: a name is imported when it is first used
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

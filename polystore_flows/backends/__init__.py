@@ -1,0 +1,1 @@
+"""One module or folder per backend; they share only ``codecs`` and ``folder_plate``."""

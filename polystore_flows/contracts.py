@@ -1,0 +1,272 @@
+"""What a backend promises: six contracts, and how a class registers itself.
+
+A class with a ``_backend_type`` registers when it is defined::
+
+    class MyBackend(StorageBackend):
+        _backend_type = "mine"
+
+An *identifier* is a URI of the backend's scheme or the path in it, as text or path-like.
+Every error is one of ``polystore_flows.errors``.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .hcs.plate import Mode, Plate, PlateSpec
+
+Identifier = str | os.PathLike[str]
+
+registered_classes: dict[str, type[BackendBase]] = {}
+"""Backend name -> class, filled as classes are defined; ``registry`` reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What is known of a stored thing without reading it."""
+
+    kind: str
+    """``file``, ``directory``, or for a plate's parts ``plate``, ``well``, ``field``, ``label``."""
+    size: int
+    """Bytes as stored; for a directory of all files below it."""
+    mtime: float
+    """Seconds since 1970 when it was last written whole; parts written into it later (labels of
+    an image, wells of a plate) do not change it."""
+
+
+class DataSink(ABC):
+    """Somewhere to save to."""
+
+    @abstractmethod
+    def save(self, data: Any, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Store `data`, whole or not at all.
+
+        Raises:
+            AlreadyExistsError: something is there and `overwrite` is false.
+            MismatchError: the data cannot be stored under this identifier.
+        """
+
+    def save_batch(
+        self,
+        data_list: Sequence[Any],
+        identifiers: Sequence[Identifier],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Store each of `data_list` under its identifier, in order.
+
+        Raises:
+            ValueError: the lengths differ; nothing was written.
+            TypeError: an identifier is not path-like; nothing was written.
+        """
+        check_batch(data_list, identifiers)
+        for data, identifier in zip(data_list, identifiers, strict=True):
+            self.save(data, identifier, overwrite=overwrite)
+
+
+class DataSource(ABC):
+    """Somewhere to load from."""
+
+    @abstractmethod
+    def load(self, identifier: Identifier) -> Any:
+        """What is stored under `identifier`, decoded.
+
+        Raises:
+            NotFoundError: nothing is.
+            CorruptDataError: it cannot be decoded.
+        """
+
+    def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:
+        """`load` for each, in the order of `identifiers`."""
+        check_identifiers(identifiers)
+        return [self.load(identifier) for identifier in identifiers]
+
+    @abstractmethod
+    def list_files(
+        self,
+        directory: Identifier,
+        pattern: str | None = None,
+        extensions: Collection[str] | None = None,
+        recursive: bool = False,
+    ) -> list[str]:
+        """Identifiers of the files in `directory`, sorted.
+
+        Args:
+            directory: must exist.
+            pattern: shell pattern that a file's name must match, ``*_w1.tif``.
+            extensions: suffixes of which a name must end in one, ``{".tif"}``; any case.
+            recursive: whether files in folders below count.
+
+        Raises:
+            NotFoundError: there is no such directory.
+        """
+
+    @abstractmethod
+    def list_dir(self, path: Identifier) -> list[str]:
+        """Names of what lies directly in the directory `path`, sorted.
+
+        Raises:
+            NotFoundError: there is no such directory.
+        """
+
+    @abstractmethod
+    def exists(self, path: Identifier) -> bool:
+        """Whether `path` is a file, a directory, or a link that resolves."""
+
+    @abstractmethod
+    def is_file(self, path: Identifier) -> bool:
+        """Whether `path` is a file, or a link to one."""
+
+    @abstractmethod
+    def is_dir(self, path: Identifier) -> bool:
+        """Whether `path` is a directory, or a link to one."""
+
+
+class BackendBase(ABC):
+    """A named backend; a subclass with a ``_backend_type`` of its own is registered."""
+
+    _backend_type: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = cls.__dict__.get("_backend_type")
+        if name is not None:
+            registered_classes[name.lower()] = cls
+
+    @property
+    def requires_filesystem_validation(self) -> bool:
+        """Whether paths are real ones that can be checked with the operating system."""
+        return True
+
+
+class ReadOnlyBackend(BackendBase, DataSource):
+    """A source that cannot be written and has no file system of its own."""
+
+    @property
+    def requires_filesystem_validation(self) -> bool:
+        """Always False."""
+        return False
+
+
+class StorageBackend(BackendBase, DataSource, DataSink):
+    """A source and sink with directories, deletion, copies and links."""
+
+    @abstractmethod
+    def delete(self, path: Identifier) -> None:
+        """Remove a file, a link (never its target) or an empty directory.
+
+        Raises:
+            NotFoundError: nothing is there.
+            UnsupportedError: a directory that is not empty; see `delete_all`.
+        """
+
+    @abstractmethod
+    def delete_all(self, path: Identifier) -> None:
+        """Remove a file or a directory with all below it; links in it are removed, not followed.
+
+        Raises:
+            NotFoundError: nothing is there.
+        """
+
+    @abstractmethod
+    def copy(self, source: Identifier, target: Identifier) -> None:
+        """Copy a file, or a directory with all below it; never overwrites.
+
+        Raises:
+            NotFoundError: no such source.
+            AlreadyExistsError: the target exists.
+        """
+
+    @abstractmethod
+    def move(self, source: Identifier, target: Identifier) -> None:
+        """Rename a file or directory; never overwrites. Raises as `copy`."""
+
+    @abstractmethod
+    def stat(self, path: Identifier) -> Stat:
+        """Size and time of what is stored.
+
+        Raises:
+            NotFoundError: nothing is.
+        """
+
+    @abstractmethod
+    def ensure_directory(self, directory: Identifier) -> str:
+        """Make `directory` and its parents where they are missing; its identifier.
+
+        Raises:
+            AlreadyExistsError: a file is in the way.
+        """
+
+    @abstractmethod
+    def create_symlink(
+        self, source: Identifier, link_name: Identifier, *, overwrite: bool = False
+    ) -> None:
+        """Make `link_name` a link to `source`, which must exist.
+
+        Raises:
+            NotFoundError: no such source.
+            AlreadyExistsError: the link's name is taken and `overwrite` is false.
+            UnsupportedError: this store has no links.
+        """
+
+    @abstractmethod
+    def is_symlink(self, path: Identifier) -> bool:
+        """Whether `path` is a link, resolving or not."""
+
+
+class VirtualBackend(BackendBase, DataSource):
+    """A backend without a real file system: listings are generated from metadata.
+
+    A method that needs context (a plate's id, a connection) takes it as a keyword-only
+    argument and raises ``TypeError`` where it is missing.
+    """
+
+    @property
+    def requires_filesystem_validation(self) -> bool:
+        """Always False."""
+        return False
+
+
+class PlateStore(ABC):
+    """A mix-in for backends that hold plates."""
+
+    @abstractmethod
+    def open_plate(self, uri: Identifier, mode: Mode = "r") -> Plate:
+        """Open the plate at `uri`; reads metadata only.
+
+        Raises:
+            NotFoundError: there is no plate.
+            StoredDataError: what is there is not a valid plate.
+        """
+
+    @abstractmethod
+    def create_plate(self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False) -> Plate:
+        """Make a plate without wells and open it for writing.
+
+        Args:
+            uri: of the plate.
+            spec: layout, channels, pixel size.
+            exist_ok: open an existing plate of the same layout and channels instead.
+
+        Raises:
+            AlreadyExistsError: something is there.
+            MismatchError: with `exist_ok`, it has another layout, other channels or pixel size.
+        """
+
+
+def check_identifiers(identifiers: Sequence[Identifier]) -> None:
+    """Raise ``TypeError`` unless every identifier is text or path-like."""
+    for identifier in identifiers:
+        if not isinstance(identifier, str | os.PathLike):
+            raise TypeError(f"{identifier!r} is no path or URI but a {type(identifier).__name__}")
+
+
+def check_batch(data_list: Sequence[Any], identifiers: Sequence[Identifier]) -> None:
+    """Raise ``ValueError`` where the lengths differ, ``TypeError`` as `check_identifiers`."""
+    if len(data_list) != len(identifiers):
+        raise ValueError(f"{len(data_list)} items cannot go to {len(identifiers)} identifiers")
+    check_identifiers(identifiers)

@@ -1,0 +1,172 @@
+"""Backend URIs: parse, join, print and redact them.
+
+``scheme://authority/path?query``, where the authority is a bucket, a host or
+the name of a memory store, and empty on a local file system. Paths are taken
+as they stand (no percent-decoding), because lab folders hold spaces, ``#`` and
+``%``. A URI may hold Snakemake wildcards such as ``{well}``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from urllib.parse import parse_qsl, quote, urlencode
+
+from .errors import URIError
+
+LOCAL_SCHEMES = frozenset({"disk", "zarr"})
+"""Schemes whose path lies on a file system of this machine."""
+
+_NAMED = frozenset({"memory", "s3", "gs", "az", "omero"})
+_ALIASES = {"file": "disk", "omero_local": "omero", "zarr+disk": "zarr", "zarr+file": "zarr"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
+_SECRET = re.compile(
+    r"pass|pwd|secret|token|signature|^sig$|credential|session|auth|key(?!word)", re.IGNORECASE
+)
+_MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendURI:
+    """One parsed URI. ``str()`` and ``repr()`` mask secrets; `text` is the whole of it."""
+
+    scheme: str
+    """Lower case, aliases resolved: ``disk``, ``memory``, ``zarr``, ``zarr+s3``, ``omero`` …"""
+    authority: str = ""
+    """Bucket, ``host[:port]`` or memory store; empty for local paths."""
+    path: str = ""
+    """Absolute (``/data/p.zarr/B/3``) or relative path, without a trailing slash."""
+    query: tuple[tuple[str, str], ...] = ()
+    """Decoded ``key, value`` pairs in their order."""
+
+    @property
+    def backend(self) -> str:
+        """The part before ``+``: ``zarr`` of ``zarr+s3``."""
+        return self.scheme.partition("+")[0]
+
+    @property
+    def transport(self) -> str | None:
+        """The part after ``+``: ``s3`` of ``zarr+s3``; None for a local store."""
+        return self.scheme.partition("+")[2] or None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `path` is a path of this machine's file system."""
+        return self.scheme in LOCAL_SCHEMES
+
+    @property
+    def text(self) -> str:
+        """The URI in full, as it can be parsed again. Print ``str(uri)`` instead."""
+        return self._render(self.query)
+
+    def join(self, *parts: str) -> BackendURI:
+        """This URI with `parts` below its path; the query is dropped.
+
+        Raises:
+            URIError: a part holds ``..`` and would leave this URI.
+        """
+        inner = "/".join(part.strip("/") for part in parts if part.strip("/"))
+        if ".." in inner.split("/"):
+            raise URIError(f"{self}: {inner!r} would leave it; use a path without '..'")
+        path = f"{self.path}/{inner}" if inner else self.path
+        return replace(self, path=path if self.path else inner, query=())
+
+    def at(self, path: str) -> BackendURI:
+        """This URI with another path and no query."""
+        return replace(self, path=path, query=())
+
+    def __str__(self) -> str:
+        masked = ((k, _MASK if _SECRET.search(k) else v) for k, v in self.query)
+        return self._render(tuple(masked))
+
+    def __repr__(self) -> str:
+        return f"BackendURI({str(self)!r})"
+
+    def _render(self, query: tuple[tuple[str, str], ...]) -> str:
+        if self.authority:
+            start = f"{self.scheme}://{self.authority}/" + self.path.lstrip("/")
+        elif self.path.startswith("/"):
+            start = f"{self.scheme}://{self.path}"
+        else:
+            start = f"{self.scheme}:{self.path}"
+        return start + ("?" + urlencode(query, safe="*{}:,", quote_via=quote) if query else "")
+
+
+def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
+    """Parse `text`; a path without a scheme is ``zarr:`` if it lies in a ``.zarr``, else ``disk:``.
+
+    Raises:
+        URIError: it is empty, carries a password, or leaves its root by ``..``.
+    """
+    if isinstance(text, BackendURI):
+        return text
+    raw = os.fspath(text)
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise URIError(f"{text!r} is no URI; write for example disk:///data/plate1")
+    match = None if isinstance(text, PurePath) else _SCHEME.fullmatch(raw)
+    if match is None:
+        in_zarr = any(part.endswith(".zarr") for part in raw.split("?")[0].split("/"))
+        match = _SCHEME.fullmatch(f"{'zarr' if in_zarr else 'disk'}:{raw}")
+        assert match is not None
+    scheme = match[1].lower()
+    scheme = _ALIASES.get(scheme, scheme)
+    rest, _, query = match[2].partition("?")
+    authority, path = _split_authority(scheme, rest)
+    uri = BackendURI(
+        scheme, authority, _normalise(path, scheme), tuple(parse_qsl(query, keep_blank_values=True))
+    )
+    if not uri.path and not uri.authority:
+        raise URIError(f"{raw!r} names no path; write for example {scheme}:///data/plate1")
+    return uri
+
+
+def redact(text: str) -> str:
+    """`text` with secrets masked, for logs; a text that is no URI comes back as it is."""
+    try:
+        return str(parse_uri(text)) if _SCHEME.fullmatch(text) else text
+    except URIError:
+        return re.sub(r"//[^/@]*@", f"//{_MASK}@", text)
+
+
+def _split_authority(scheme: str, rest: str) -> tuple[str, str]:
+    named = scheme in _NAMED or "+" in scheme
+    if not rest.startswith("//"):
+        if named:
+            raise URIError(
+                f"{scheme}:{redact(rest)} has no '//'; write {scheme}://name/path instead"
+            )
+        return "", rest
+    authority, slash, path = rest[2:].partition("/")
+    if "@" in authority and ":" in authority.partition("@")[0]:
+        host = authority.rpartition("@")[2]
+        raise URIError(
+            f"{scheme}://{_MASK}@{host}{slash}{path} carries a password; leave it out and give "
+            "credentials by the environment, a session file or a profile"
+        )
+    if scheme in LOCAL_SCHEMES and authority:
+        raise URIError(
+            f"{scheme}:{rest} has two slashes; write {scheme}:///{authority}/{path} for an "
+            f"absolute path or {scheme}:{authority}/{path} for a relative one"
+        )
+    if named and not authority:
+        raise URIError(f"{scheme}:{rest} names no host, bucket or store after '//'")
+    return authority, slash + path
+
+
+def _normalise(path: str, scheme: str) -> str:
+    """Without empty and ``.`` segments; ``..`` only leads a relative local path."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part in ("", "."):
+            continue
+        if part == ".." and (
+            path.startswith("/") or scheme not in LOCAL_SCHEMES or set(parts) - {".."}
+        ):
+            raise URIError(f"{scheme}:{path}: '..' would leave its root; write the path without it")
+        parts.append(part)
+    joined = "/".join(parts)
+    if path.startswith("/"):
+        return "/" + joined if joined or scheme in LOCAL_SCHEMES else ""
+    return joined
