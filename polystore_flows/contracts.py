@@ -11,6 +11,7 @@ Every error is one of ``polystore_flows.errors``.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -126,7 +127,7 @@ class DataSource(ABC):
         """Whether `path` is a directory, or a link to one."""
 
 
-class BackendBase(ABC):
+class BackendBase:
     """A named backend; a subclass with a ``_backend_type`` of its own is registered."""
 
     _backend_type: ClassVar[str | None] = None
@@ -270,3 +271,12 @@ def check_batch(data_list: Sequence[Any], identifiers: Sequence[Identifier]) -> 
     if len(data_list) != len(identifiers):
         raise ValueError(f"{len(data_list)} items cannot go to {len(identifiers)} identifiers")
     check_identifiers(identifiers)
+
+
+def name_matches(name: str, pattern: str | None, extensions: Collection[str] | None) -> bool:
+    """Whether a file's `name` passes the filters of `DataSource.list_files`."""
+    if pattern is not None and not fnmatch.fnmatchcase(name, pattern):
+        return False
+    if extensions is None:
+        return True
+    return name.lower().endswith(tuple(extension.lower() for extension in extensions))

@@ -262,8 +262,8 @@ class Plate(ABC):
     def write_well(
         self,
         well: str,
-        images: Mapping[int | str, ArrayLike],
-        labels: Mapping[int | str, Mapping[str, ArrayLike]] | None = None,
+        images: Mapping[Any, ArrayLike],
+        labels: Mapping[Any, Mapping[str, ArrayLike]] | None = None,
         *,
         overwrite: bool = False,
         keep_others: bool = False,
@@ -317,7 +317,7 @@ class Plate(ABC):
         self._write_label(stored, str(field), name, array, overwrite)
 
     def write_table(self, path: str, table: Any, *, overwrite: bool = True) -> None:
-        """Write a data frame (or rows as dicts) as ``tables/counts.csv`` ; atomic."""
+        """Write a data frame (or rows as dicts) below the plate; atomic."""
         self._writable()
         self._write_file(path, table, overwrite)
 

@@ -1,0 +1,1 @@
+"""OME-Zarr plates on a file system."""

@@ -1,0 +1,220 @@
+"""Arrays of fields and label images: how they are laid out, written and read by zarr-python.
+
+A chunk is one plane, so that reading a plane reads one chunk. NGFF 0.5 puts all chunks of a
+level into shards of at most 256 MB, split over t, then c, to keep the number of files small;
+NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import MismatchError
+from ...hcs import ngff
+from ...hcs.image import AXES, Channel, ImageInfo, halve
+from ...hcs.plate import Image
+from .nodes import make_group, read_attributes, translated
+
+SHARD_BYTES = 256 * 2**20
+"""A shard is kept below this many uncompressed bytes."""
+
+
+def write_field(
+    group: Path,
+    array: NDArray[Any],
+    *,
+    name: str,
+    channels: tuple[Channel, ...],
+    pixel_size: tuple[float, float, float],
+    levels: int,
+    version: ngff.Version,
+) -> None:
+    """Write a field with its pyramid into a folder that nobody else sees yet; not atomic.
+
+    Args:
+        group: the field's folder.
+        array: ``(t, c, z, y, x)``.
+        name: shown to people.
+        channels: as many as ``array.shape[1]``.
+        pixel_size: micrometres ``(z, y, x)``.
+        levels: pyramid levels.
+        version: of NGFF.
+    """
+    limits = _limits(array.dtype)
+    shown = [
+        (channel, limits or _span(array[:, c]), _span(array[:, c]))
+        for c, channel in enumerate(channels)
+    ]
+    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
+    _write_pyramid(group, array, AXES, levels, version, labels=False)
+
+
+def write_label(
+    group: Path,
+    array: NDArray[Any],
+    *,
+    name: str,
+    pixel_size: tuple[float, float, float],
+    levels: int,
+    version: ngff.Version,
+) -> None:
+    """Write a label image, stored ``(t, z, y, x)``; arguments as `write_field`."""
+    make_group(group, ngff.label_attributes(name, levels, pixel_size, version), version)
+    _write_pyramid(group, array[:, 0], ("t", "z", "y", "x"), levels, version, labels=True)
+
+
+class ZarrImage(Image):
+    """A field or label image in a plate; arrays are opened when first read."""
+
+    def __init__(self, group: Path, uri: str, channels: tuple[Channel, ...] = ()) -> None:
+        """Read the image's metadata.
+
+        Args:
+            group: the image's folder.
+            uri: shown in errors.
+            channels: the plate's, which win over the image's own names.
+
+        Raises:
+            CorruptMetadataError: the metadata is no image's.
+            CorruptDataError: an array's metadata cannot be read.
+        """
+        self._group = group
+        self._document = ngff.read_image(read_attributes(group, uri), uri)
+        self._arrays: dict[int, Any] = {}
+        with translated(uri):
+            first = self._array(0, uri)
+        if len(first.shape) != len(self._document.axes):
+            raise MismatchError(
+                f"{uri}: its array has {len(first.shape)} axes, its metadata "
+                f"{len(self._document.axes)}"
+            )
+        size = dict(zip(self._document.axes, first.shape, strict=True))
+        shape = tuple(int(size.get(axis, 1)) for axis in AXES)
+        named = channels if len(channels) == shape[1] else self._document.channels
+        if len(named) != shape[1]:
+            named = tuple(Channel(str(i)) for i in range(shape[1]))
+        super().__init__(
+            uri,
+            ImageInfo(
+                shape,  # type: ignore[arg-type]  # five axes
+                first.dtype.newbyteorder("="),
+                named,
+                self._document.pixel_size,
+                len(self._document.paths),
+            ),
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the label images that the field lists."""
+        folder = self._group / "labels"
+        return ngff.read_labels(read_attributes(folder, self.uri)) if folder.is_dir() else ()
+
+    def label(self, name: str) -> Image:
+        """The label image `name`; reads metadata only."""
+        if name not in self.labels:
+            return super().label(name)
+        return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
+
+    def _array(self, level: int, uri: str | None = None) -> Any:
+        import zarr
+
+        if level not in self._arrays:
+            with translated(uri or self.uri):
+                path = self._group / self._document.paths[level]
+                self._arrays[level] = zarr.open_array(path, mode="r")
+        return self._arrays[level]
+
+    def _read(self, level: int, t: int | None, c: int | None, z: int | None) -> NDArray[Any]:
+        chosen: dict[str, int | None] = {"t": t, "c": c, "z": z}
+        stored = self._document.axes
+        index = tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in stored)
+        with translated(self.uri):
+            pixels = np.asarray(self._array(level)[index])
+        missing = tuple(
+            i
+            for i, axis in enumerate(axis for axis in AXES if chosen.get(axis) is None)
+            if axis not in stored
+        )
+        pixels = np.expand_dims(pixels, missing) if missing else pixels
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _write_pyramid(
+    group: Path,
+    array: NDArray[Any],
+    axes: tuple[str, ...],
+    levels: int,
+    version: ngff.Version,
+    *,
+    labels: bool,
+) -> None:
+    for level in range(levels):
+        _create(group / str(level), array, axes, version)[...] = array
+        if level + 1 < levels:
+            array = halve(array, labels=labels)
+
+
+def _create(path: Path, array: NDArray[Any], axes: tuple[str, ...], version: ngff.Version) -> Any:
+    import zarr
+
+    chunks = (1,) * (array.ndim - 2) + array.shape[-2:]
+    common: dict[str, Any] = {
+        "store": path,
+        "shape": array.shape,
+        "dtype": array.dtype,
+        "chunks": chunks,
+        "fill_value": 0,
+    }
+    if version == "0.4":
+        from numcodecs import Blosc
+
+        return zarr.create_array(
+            **common,
+            zarr_format=2,
+            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
+    from zarr.codecs import BloscCodec
+
+    return zarr.create_array(
+        **common,
+        zarr_format=3,
+        shards=_shard(array),
+        compressors=BloscCodec(
+            cname="lz4", clevel=5, shuffle="bitshuffle", typesize=array.dtype.itemsize
+        ),
+        dimension_names=axes,
+    )
+
+
+def _shard(array: NDArray[Any]) -> tuple[int, ...]:
+    """The whole array, cut over its first axes until it is small enough."""
+    shape = list(array.shape)
+    for axis in range(array.ndim - 2):
+        one = int(np.prod(shape)) * array.dtype.itemsize // shape[axis]
+        shape[axis] = max(1, min(shape[axis], SHARD_BYTES // max(one, 1)))
+        if one * shape[axis] <= SHARD_BYTES:
+            break
+    return tuple(shape)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
+    if dtype.kind == "f":
+        return None
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _span(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest finite value, to display; a flat image gets a window of width 1."""
+    if pixels.dtype.kind == "f":
+        pixels = pixels[np.isfinite(pixels)]
+        if not pixels.size:
+            return 0.0, 1.0
+    low, high = pixels.min().item(), pixels.max().item()
+    return low, high if high > low else low + 1

@@ -1,0 +1,388 @@
+"""The zarr backend: an OME-Zarr plate and all below it, by URI.
+
+In listings a field and a label image count as files (they are what one loads), a plate, a row,
+a well and ``tables`` as directories.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...contracts import (
+    Identifier,
+    PlateStore,
+    Stat,
+    StorageBackend,
+    check_identifiers,
+    name_matches,
+)
+from ...errors import AlreadyExistsError, MismatchError, NotFoundError, UnsupportedError, URIError
+from ...hcs import ngff
+from ...hcs.address import Address, parse_address, split_plate_path
+from ...hcs.plate import Image, Mode, Plate, PlateSpec
+from ...uri import BackendURI, parse_uri
+from .commit import changing, set_labels, unlist_field, unlist_wells
+from .listing import children, is_directory, label_names, walk
+from .nodes import commit_time, find_document, read_attributes, translated, tree_size
+from .plate import ZarrPlate
+from .staging import staged, sync_tree
+from .writing import create, make_folder, write_file
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What an identifier names."""
+
+    uri: BackendURI
+    """The whole."""
+    root: Path
+    """Folder of the plate."""
+    plate_uri: str
+    """The plate, to be shown."""
+    inner: str
+    """The path below it."""
+
+    @property
+    def address(self) -> Address:
+        try:
+            return parse_address(self.inner, self.uri.query)
+        except URIError as error:
+            raise URIError(f"{self.uri}: {error}") from error
+
+    def open(self, mode: Mode = "r") -> ZarrPlate:
+        return ZarrPlate(self.root, self.plate_uri, mode)
+
+    def stored(self, plate: ZarrPlate) -> str:
+        """`inner` with the names that the plate stores, so that ``B/03`` finds ``B/3``."""
+        return plate.file_path(self.inner).relative_to(plate.root).as_posix().strip(".")
+
+
+class ZarrBackend(StorageBackend, PlateStore):
+    """OME-Zarr plates on a file system, NGFF 0.4 and 0.5."""
+
+    _backend_type = "zarr"
+
+    # Plates
+
+    def open_plate(self, uri: Identifier, mode: Mode = "r") -> ZarrPlate:
+        """Open the plate at `uri`; reads one JSON file."""
+        target = self._plate_target(uri)
+        if mode == "r+" and target.root.is_dir() and not os.access(target.root, os.W_OK):
+            with translated(target.plate_uri):
+                raise PermissionError(13, "no permission to write", str(target.root))
+        return target.open(mode)
+
+    def create_plate(
+        self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False
+    ) -> ZarrPlate:
+        """Make an empty plate; atomic, nothing is overwritten. See ``PlateStore``."""
+        target = self._plate_target(uri)
+        return create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
+
+    # Loading
+
+    def load(self, identifier: Identifier) -> Any:
+        """A field or label (selected planes of it), a well as field -> array, or a file."""
+        target = _parse(identifier)
+        address = target.address
+        if address.kind == "plate":
+            raise UnsupportedError(f"{target.uri} is a whole plate; use open_plate() to read it")
+        plate = target.open()
+        if address.file is not None:
+            return plate.read_table(address.file)
+        well = plate[str(address.well)]
+        if address.field is None:
+            return {field: well.image(field).read() for field in well.fields}
+        return self._image(plate, address).select(address.planes)
+
+    def list_files(
+        self,
+        directory: Identifier,
+        pattern: str | None = None,
+        extensions: Collection[str] | None = None,
+        recursive: bool = False,
+    ) -> list[str]:
+        """Files, fields and label images in a plate, a row, a well or a folder of tables."""
+        target, plate, inner = self._directory(directory)
+        return sorted(
+            target.uri.at(f"{target.root.as_posix()}/{path}").text
+            for path in walk(plate, inner, recursive=recursive)
+            if name_matches(path.rpartition("/")[2], pattern, extensions)
+        )
+
+    def list_dir(self, path: Identifier) -> list[str]:
+        """Names directly in a plate (rows, ``tables``), a row, a well or a folder of tables."""
+        _, plate, inner = self._directory(path)
+        files, folders = children(plate, inner)
+        return sorted(files + folders)
+
+    def exists(self, path: Identifier) -> bool:
+        """Whether the plate lists it, or the file or folder is there."""
+        return self.is_file(path) or self.is_dir(path)
+
+    def is_file(self, path: Identifier) -> bool:
+        """Whether it is a listed field or label image, or a file beside the arrays."""
+        target = _parse(path)
+        if find_document(target.root) is None:
+            return False
+        try:
+            address = target.address
+        except URIError:
+            return False
+        plate = target.open()
+        if address.file is not None:
+            return plate.file_path(address.file).is_file()
+        if address.field is None or str(address.well) not in plate:
+            return False
+        well = plate[str(address.well)]
+        if address.field not in well.fields:
+            return False
+        return address.label is None or address.label in well.image(address.field).labels
+
+    def is_dir(self, path: Identifier) -> bool:
+        """Whether it is a plate, a row with wells, a listed well, or a folder of files."""
+        target = _parse(path)
+        if find_document(target.root) is None:
+            return False
+        plate = target.open()
+        try:
+            return is_directory(plate, target.stored(plate))
+        except URIError:  # a well that the layout does not have
+            return False
+
+    def stat(self, path: Identifier) -> Stat:
+        """Kind, bytes and commit time; see ``contracts.Stat``.
+
+        A field's time is that of its own metadata file, a well's that of its newest field, and
+        a plate's that of its creation.
+        """
+        target, plate, inner = self._existing(path)
+        local = plate.root / inner
+        with translated(str(target.uri)):
+            if local.is_file():
+                status = local.stat()
+                return Stat("file", status.st_size, status.st_mtime)
+            if not inner:
+                return Stat("plate", tree_size(local), plate.created)
+            if inner in plate.wells:
+                times = (commit_time(local / field) for field in plate.present(inner))
+                return Stat("well", tree_size(local, ("tables",)), max(times))
+            if is_directory(plate, inner):
+                return Stat("directory", tree_size(local), local.stat().st_mtime)
+            return Stat(target.address.kind, tree_size(local, ("labels",)), commit_time(local))
+
+    def local_path(self, path: Identifier) -> Path:
+        """Where `path` lies on the file system, whether it exists or not."""
+        target = _parse(path)
+        if find_document(target.root) is None:
+            return target.root / target.inner
+        plate = target.open()
+        return plate.root / target.stored(plate)
+
+    # Saving
+
+    def save(self, data: Any, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Write a field, a label image, a well (field -> array) or a file; atomic.
+
+        The plate must exist (`create_plate`). A single plane cannot be written.
+        """
+        target = _parse(identifier)
+        address = target.address
+        if not address.planes.is_all:
+            raise UnsupportedError(
+                f"{target.uri}: a single plane cannot be written; save the whole field"
+            )
+        plate = target.open("r+")
+        if address.file is not None:
+            write_file(plate, address.file, data, overwrite=overwrite)
+        elif address.well is None:
+            raise UnsupportedError(f"{target.uri} is a whole plate; use create_plate()")
+        elif address.label is not None:
+            assert address.field is not None
+            plate.write_label(
+                str(address.well), address.field, address.label, data, overwrite=overwrite
+            )
+        elif address.field is not None:
+            plate.write_image(str(address.well), address.field, data, overwrite=overwrite)
+        elif isinstance(data, dict):
+            plate.write_well(str(address.well), data, overwrite=overwrite)
+        else:
+            raise MismatchError(f"{target.uri} is a well; give a dict of field -> array")
+
+    def adopt(self, folder: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Copy a complete field or well, a zarr tree in the local `folder`, into a plate.
+
+        It is read and written anew, so that what is listed is always complete and conformant;
+        atomic as `save`.
+        """
+        target = _parse(identifier)
+        address = target.address
+        where = f"zarr:{folder}"
+        plate = target.open("r+")
+        if address.kind == "well":
+            fields = ngff.read_well(read_attributes(folder, where), where)
+        elif address.kind == "field":
+            assert address.field is not None
+            fields = (address.field,)
+        else:
+            raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
+        from .arrays import ZarrImage
+
+        images, labels = {}, {}
+        for field in fields:
+            part = folder / field if address.kind == "well" else folder
+            image = ZarrImage(part, where)
+            images[field] = image.read()
+            labels[field] = {name: image.label(name).read() for name in image.labels}
+        plate.write_well(
+            str(address.well),
+            images,
+            labels,
+            overwrite=overwrite,
+            keep_others=address.kind == "field",
+        )
+
+    def touch(self, path: Identifier) -> None:
+        """Make what `path` names look committed now, for workflow engines."""
+        target, plate, inner = self._existing(path)
+        local = plate.root / inner
+        groups = [local / field for field in plate.present(inner)] or [local]
+        with translated(str(target.uri)):
+            for group in groups:
+                os.utime(find_document(group) or group)
+
+    # Removing, copying
+
+    def delete(self, path: Identifier) -> None:
+        """Remove a field, a label image, a file or an empty folder; see `delete_all`."""
+        target = _parse(path)
+        if self.is_dir(path) and self.list_dir(path):
+            raise UnsupportedError(f"{target.uri} is not empty; use delete_all() to remove it")
+        self.delete_all(path)
+
+    def delete_all(self, path: Identifier) -> None:
+        """Remove what `path` names with all below it.
+
+        It is taken off the lists first and then renamed away, so that a reader meets all of it
+        or none, and a process that is killed leaves nothing listed that is not there.
+        """
+        target, _, inner = self._existing(path)
+        plate = target.open("r+")
+        local = plate.root / inner
+        with translated(str(target.uri)), staged(target.root) as stage:
+            if not inner:
+                local.rename(stage / "removed")
+            elif local.is_file():
+                local.unlink()
+            else:
+                with changing(plate) as content:
+                    parts = self._unlist(plate, content, target, inner)
+                    for number, part in enumerate(parts):
+                        with suppress(FileNotFoundError):  # another process was faster
+                            part.rename(stage / str(number))
+
+    def _unlist(
+        self, plate: ZarrPlate, content: dict[str, Any], target: _Target, inner: str
+    ) -> list[Path]:
+        """Take `inner` off all lists; what is to be renamed away then."""
+        if is_directory(plate, inner):
+            inside = (w for w in plate.wells if w == inner or w.startswith(f"{inner}/"))
+            unlist_wells(plate, content, tuple(inside))
+            return [plate.root / inner]
+        address = target.address
+        assert address.field is not None
+        well = plate[str(address.well)].path
+        if address.label is not None:
+            rest = [n for n in label_names(plate, well, address.field) if n != address.label]
+            set_labels(plate, plate.group(well, address.field) / "labels", rest)
+            return [plate.root / inner]
+        if unlist_field(plate, content, well, address.field):
+            return [plate.root / inner]
+        # A well without fields is no well, but its tables were not asked to go.
+        return [part for part in plate.group(well).iterdir() if part.name != "tables"]
+
+    def copy(self, source: Identifier, target: Identifier) -> None:
+        """Copy a file, field, label, well or plate; atomic, never overwrites."""
+        here, _, inner = self._existing(source)
+        if inner:
+            self.save(self.load(source), target)
+            return
+        there = self._plate_target(target)
+        with translated(str(there.uri)), staged(there.root) as stage:
+            shutil.copytree(here.root, stage / "plate")
+            sync_tree(stage)
+            if there.root.exists():
+                raise AlreadyExistsError(f"{there.uri} exists; delete it or choose another name")
+            (stage / "plate").rename(there.root)
+
+    def move(self, source: Identifier, target: Identifier) -> None:
+        """Copy, then remove the source; never overwrites."""
+        self.copy(source, target)
+        self.delete_all(source)
+
+    def ensure_directory(self, directory: Identifier) -> str:
+        """Make a folder for tables and texts; plates and wells are made by writing them."""
+        target = _parse(directory)
+        if not self.is_dir(directory):
+            plate = target.open("r+")
+            with suppress(URIError):
+                if target.address.kind != "file":
+                    raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
+            with translated(str(target.uri)):
+                make_folder(plate, plate.root / target.stored(plate))
+        return target.uri.text
+
+    def create_symlink(
+        self, source: Identifier, link_name: Identifier, *, overwrite: bool = False
+    ) -> None:
+        """Refused: OME-Zarr knows no links."""
+        raise UnsupportedError(f"{_parse(link_name).uri}: an OME-Zarr plate holds no links")
+
+    def is_symlink(self, path: Identifier) -> bool:
+        """Always False."""
+        return False
+
+    # Helpers
+
+    def _plate_target(self, uri: Identifier) -> _Target:
+        target = _parse(uri)
+        if target.inner:
+            raise URIError(f"{target.uri} names a part of a plate; the plate is {target.plate_uri}")
+        return target
+
+    def _existing(self, path: Identifier) -> tuple[_Target, ZarrPlate, str]:
+        target = _parse(path)
+        if not self.exists(path):
+            raise NotFoundError(f"{target.uri} does not exist")
+        plate = target.open()
+        return target, plate, target.stored(plate)
+
+    def _directory(self, path: Identifier) -> tuple[_Target, ZarrPlate, str]:
+        if not self.is_dir(path):
+            raise NotFoundError(f"{_parse(path).uri} is no directory of a plate")
+        return self._existing(path)
+
+    def _image(self, plate: Plate, address: Address) -> Image:
+        assert address.field is not None
+        image = plate[str(address.well)].image(address.field)
+        return image if address.label is None else image.label(address.label)
+
+
+def _parse(identifier: Identifier) -> _Target:
+    """The parts of `identifier`, a ``zarr:`` URI or a path."""
+    check_identifiers([identifier])
+    uri = parse_uri(identifier)
+    if uri.scheme == "disk" and not os.fspath(identifier).startswith(("disk:", "file:")):
+        uri = BackendURI("zarr", "", uri.path, uri.query)
+    if uri.scheme != "zarr":
+        raise UnsupportedError(
+            f"{uri}: OME-Zarr plates are read and written on file systems only; use zarr:///path"
+        )
+    root, inner = split_plate_path(uri.path)
+    return _Target(uri, Path(root), str(uri.at(root)), inner)

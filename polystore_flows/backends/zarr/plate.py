@@ -1,0 +1,208 @@
+"""An OME-Zarr plate as an object: its documents and images. `writing` changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...errors import CorruptMetadataError, NotFoundError
+from ...hcs import ngff
+from ...hcs.address import WellAddress, parse_well
+from ...hcs.image import Channel
+from ...hcs.layout import Layout
+from ...hcs.plate import Image, Mode, Plate, PlateSpec
+from .. import codecs
+from .arrays import ZarrImage
+from .nodes import OURS, find_document, read_attributes, translated
+
+
+class ZarrPlate(Plate):
+    """An OME-Zarr plate on a file system; its documents are read anew when they change."""
+
+    def __init__(self, root: Path, uri: str, mode: Mode = "r") -> None:
+        """Open the plate in the folder `root`.
+
+        Raises:
+            NotFoundError: there is no plate.
+            CorruptMetadataError: its JSON is not valid.
+        """
+        self.root = root
+        self.uri = uri
+        self.mode = mode
+        document = find_document(root)
+        if document is None:
+            raise NotFoundError(
+                f"{uri} is no OME-Zarr plate: {root} "
+                + ("holds no zarr group" if root.is_dir() else "does not exist")
+                + "; create it with create_plate() or correct the path"
+            )
+        self.document_path = document
+        self.ours: dict[str, Any] = {}
+        """What we keep at the root beside NGFF: grid, channels, pixel size, like of the fields."""
+        self.document: ngff.PlateDocument | None = None
+        """The plate's NGFF document; None while there is no well."""
+        self._seen: tuple[int, ...] = ()
+        self._first: Image | None = None
+        self.refresh()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """As the plate's JSON says."""
+        self.refresh()
+        return self.document.name if self.document else self.ours.get("name", "")
+
+    @property
+    def layout(self) -> Layout:  # type: ignore[override]
+        """The physical grid with the stored names."""
+        self.refresh()
+        if self.document:
+            return self.document.layout
+        return Layout(tuple(self.ours["rows"]), tuple(self.ours["columns"]))
+
+    @property
+    def wells(self) -> tuple[str, ...]:
+        """Stored paths of the wells, by row, then column."""
+        self.refresh()
+        return self.document.wells if self.document else ()
+
+    @property
+    def version(self) -> ngff.Version:
+        """The NGFF version of all of the plate."""
+        return "0.5" if self.document_path.name == "zarr.json" else "0.4"
+
+    @property
+    def channel_info(self) -> tuple[Channel, ...]:
+        """The plate's channels, as it was created or as its first image names them."""
+        self.refresh()
+        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
+        if ours or self.first_image is None:
+            return ours
+        return self.first_image.info.channels
+
+    @property
+    def pixel_size(self) -> tuple[float, float, float]:
+        """Micrometres ``(z, y, x)``."""
+        self.refresh()
+        if "pixel_size" in self.ours:
+            z, y, x = self.ours["pixel_size"]
+            return z, y, x
+        return self.first_image.pixel_size if self.first_image else (1.0, 1.0, 1.0)
+
+    @property
+    def created(self) -> float:
+        """Seconds since 1970 when the plate was made; wells written later do not change it."""
+        self.refresh()
+        return float(self.ours.get("created", self.document_path.stat().st_mtime))
+
+    @property
+    def spec(self) -> PlateSpec:
+        """What a plate like this one is made from."""
+        return PlateSpec(
+            self.layout,
+            self.channel_info,
+            self.pixel_size,
+            self.name,
+            self.version,
+            self.ours.get("levels"),
+        )
+
+    def group(self, well: str, field: str | None = None) -> Path:
+        """The folder of a stored well or of a field of it."""
+        return self.root / well / field if field is not None else self.root / well
+
+    def read_table(self, path: str) -> Any:
+        """The table or text at `path` below the plate, decoded by its suffix."""
+        file = self.file_path(path)
+        where = f"{self.uri}/{path}"
+        with translated(where):
+            if not file.is_file():
+                raise NotFoundError(f"{where} does not exist")
+            return codecs.decode(file.read_bytes(), file.name, where=where)
+
+    def present(self, well: str) -> tuple[str, ...]:
+        """Fields of `well`; none where it is not listed, whatever lies there."""
+        return self._fields(well) if well in self.wells else ()
+
+    def file_path(self, path: str) -> Path:
+        """Where the file at `path` lies; a well's columns are found padded or not."""
+        row, _, rest = path.strip("/").partition("/")
+        column, slash, below = rest.partition("/")
+        if slash and row.isalpha() and column.isdecimal():
+            return self.root / self.layout_path(f"{row}/{column}") / below
+        return self.root / path.strip("/")
+
+    # Reading
+
+    @property
+    def _by_address(self) -> Mapping[WellAddress, str]:
+        self.refresh()
+        return self._stored
+
+    def _fields(self, well: str) -> tuple[str, ...]:
+        where = f"{self.uri}/{well}"
+        return ngff.read_well(read_attributes(self.group(well), where), where)
+
+    def _image(self, well: str, field: str) -> Image:
+        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
+        return ZarrImage(self.group(well, field), f"{self.uri}/{well}/{field}", ours)
+
+    @property
+    def first_image(self) -> Image | None:
+        """The first field of the first well; None while there is none."""
+        if self._first is None and self.wells:
+            well = self[self.wells[0]]
+            self._first = well.image(well.fields[0])
+        return self._first
+
+    def refresh(self) -> None:
+        """Read the plate's JSON anew if it was replaced since."""
+        try:
+            status = self.document_path.stat()
+        except FileNotFoundError as error:
+            raise NotFoundError(
+                f"{self.uri} is gone: {self.document_path} does not exist"
+            ) from error
+        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if seen == self._seen:
+            return
+        attributes = read_attributes(self.root, self.uri)
+        self.ours = attributes.get(OURS) or {}
+        body = attributes.get("ome", attributes)
+        self.document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
+        if self.document is None and "rows" not in self.ours:
+            raise CorruptMetadataError(
+                f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
+            )
+        wells = self.document.wells if self.document else ()
+        self._stored = {parse_well(path): path for path in wells}
+        self._first = None
+        self._seen = seen
+
+    # Writing
+
+    def _write_well(
+        self,
+        well: str,
+        images: Mapping[str, NDArray[Any]],
+        labels: Mapping[str, Mapping[str, NDArray[Any]]],
+        overwrite: bool,
+        keep_others: bool,
+    ) -> None:
+        from .writing import write_well
+
+        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+
+    def _write_label(
+        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
+    ) -> None:
+        from .writing import write_label
+
+        write_label(self, well, field, name, array, overwrite=overwrite)
+
+    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
+        from .writing import write_file
+
+        write_file(self, path, data, overwrite=overwrite)

@@ -1,0 +1,225 @@
+"""Writing into an OME-Zarr plate: wells, fields, label images, tables, and new plates.
+
+All is made in a staging folder and synced there, then `commit` renames and lists it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ...errors import AlreadyExistsError, MismatchError
+from ...hcs import ngff
+from ...hcs.image import named_channels, pyramid_levels
+from ...hcs.plate import PlateSpec
+from ...metadata import atomic_write_json
+from .. import codecs
+from . import arrays
+from .commit import changing, list_well, ordered, place_well, set_labels
+from .nodes import (
+    OURS,
+    document_path,
+    find_document,
+    group_content,
+    make_group,
+    read_attributes,
+    translated,
+)
+from .plate import ZarrPlate
+from .staging import put, staged, sync_tree
+
+
+def write_well(
+    plate: ZarrPlate,
+    well: str,
+    images: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    *,
+    overwrite: bool,
+    keep_others: bool,
+) -> None:
+    """Write checked arrays; see ``Plate.write_well``.
+
+    Atomic for a well that is written whole, else for each field: a reader sees the old or the
+    new one. A writer that is killed leaves the plate as it was.
+    """
+    where = f"{plate.uri}/{well}"
+    check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+    count = next(iter(images.values())).shape[1]
+    channels = plate.channel_info or named_channels([str(i) for i in range(count)])
+    with translated(where), staged(plate.root) as stage:
+        folder = stage / "well"
+        for field, array in images.items():
+            common: dict[str, Any] = {
+                "pixel_size": plate.pixel_size,
+                "levels": plate.ours.get("levels") or pyramid_levels(array.shape),
+                "version": plate.version,
+            }
+            arrays.write_field(
+                folder / field, array, name=f"{well}/{field}", channels=channels, **common
+            )
+            masks = labels.get(field, {})
+            if masks:
+                listed = ngff.labels_attributes(sorted(masks), plate.version)
+                make_group(folder / field / "labels", listed, plate.version)
+            for name, mask in masks.items():
+                arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
+        fields = ngff.well_attributes(ordered(images), plate.version)
+        make_group(folder, fields, plate.version)
+        sync_tree(folder)
+        with changing(plate) as content:
+            check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+            place_well(plate, folder, well, tuple(images), keep_others=keep_others)
+            list_well(plate, content, well, next(iter(images.values())))
+
+
+def check_well(
+    plate: ZarrPlate,
+    well: str,
+    images: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    keep_others: bool,
+) -> None:
+    """Refuse what must not be overwritten, and images unlike the plate's fields.
+
+    Args:
+        plate, well, overwrite, keep_others: as in `write_well`.
+        images: field -> anything with a shape and a dtype.
+    """
+    present = plate.present(well)
+    taken = [f for f in images if f in present] if keep_others else list(present)
+    if taken and not overwrite:
+        raise _exists(f"{plate.uri}/{well}" + (f"/{taken[0]}" if keep_others else ""))
+    like = plate.ours.get("field")
+    if like is None:
+        first = plate.first_image or next(iter(images.values()))
+        like = {"shape": first.shape, "dtype": str(first.dtype)}
+    for field, image in images.items():
+        if (image.shape, str(image.dtype)) != (tuple(like["shape"]), like["dtype"]):
+            raise MismatchError(
+                f"{plate.uri}/{well}/{field}: the array is {image.shape} {image.dtype}, but "
+                f"fields of this plate are {tuple(like['shape'])} {like['dtype']}; convert it "
+                "or write it to another plate"
+            )
+
+
+def write_label(
+    plate: ZarrPlate,
+    well: str,
+    field: str,
+    name: str,
+    array: NDArray[Any],
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a checked label image and list it last; atomic. See ``Plate.write_label``."""
+    image = plate[well].image(field)
+    where = f"{image.uri}/labels/{name}"
+    with translated(where), staged(plate.root) as stage:
+        arrays.write_label(
+            stage / name,
+            array,
+            name=name,
+            pixel_size=image.pixel_size,
+            levels=image.levels,
+            version=plate.version,
+        )
+        sync_tree(stage)
+        folder = plate.group(well, field) / "labels"
+        with changing(plate):
+            listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
+            if name in listed and not overwrite:
+                raise _exists(where)
+            if not folder.is_dir():
+                make_group(
+                    stage / "labels", ngff.labels_attributes([], plate.version), plate.version
+                )
+                put(stage / "labels", folder)
+            put(stage / name, folder / name)
+            set_labels(plate, folder, sorted({*listed, name}))
+
+
+def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
+    """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
+    where = f"{plate.uri}/{path}"
+    target = plate.file_path(path)
+    encoded = codecs.encode(data, target.name)
+    with translated(where), staged(plate.root) as stage:
+        part = stage / "file"
+        part.write_bytes(encoded)
+        sync_tree(stage)
+        make_folder(plate, target.parent)
+        try:
+            (os.replace if overwrite else os.link)(part, target)
+        except FileExistsError as error:
+            raise _exists(where) from error
+
+
+def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlate:
+    """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
+    if find_document(root) is None:
+        ours = {
+            "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+            "rows": list(spec.layout.rows),
+            "columns": list(spec.layout.columns),
+            "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
+            "pixel_size": list(spec.pixel_size),
+            "levels": spec.levels,
+            "created": time.time(),
+        }
+        with translated(uri), staged(root) as stage:
+            make_group(stage / "plate", {OURS: ours}, spec.ngff_version)
+            sync_tree(stage)
+            try:
+                (stage / "plate").rename(root)
+                return ZarrPlate(root, uri, "r+")
+            except OSError as error:  # somebody was faster, or something else is there
+                if not root.exists():
+                    raise
+                if find_document(root) is None:
+                    raise AlreadyExistsError(
+                        f"{uri} exists and is no plate; choose another path"
+                    ) from error
+    if not exist_ok:
+        raise AlreadyExistsError(
+            f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
+        )
+    plate = ZarrPlate(root, uri, "r+")
+    for what, has, wanted in (
+        ("wells", plate.layout.size, spec.layout.size),
+        ("rows", plate.rows, spec.layout.rows),
+        ("columns", plate.columns, spec.layout.columns),
+        ("channels", plate.channels, tuple(c.name for c in spec.channels) or plate.channels),
+        ("pixel size", plate.pixel_size, spec.pixel_size),
+        ("NGFF version", plate.version, spec.ngff_version),
+    ):
+        if has != wanted:
+            raise MismatchError(
+                f"{uri} exists with {what} {has}, not {wanted}; write to another plate or "
+                "delete it first"
+            )
+    return plate
+
+
+def make_folder(plate: ZarrPlate, folder: Path) -> None:
+    """`folder` and its parents; ``tables`` is a zarr group, so that readers do not warn."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.name == "tables":
+        with changing(plate):
+            if plate.version == "0.4":
+                atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
+            atomic_write_json(
+                document_path(folder, plate.version), group_content({}, plate.version)
+            )
+
+
+def _exists(where: str) -> AlreadyExistsError:
+    return AlreadyExistsError(f"{where} exists; give overwrite=True to replace it")

@@ -1,0 +1,306 @@
+"""The model of a plate as OME-NGFF JSON, 0.4 and 0.5, both ways.
+
+Documents are made and read with the models of ome-zarr-models, the package in which ome-zarr
+keeps the specification (https://ngff.openmicroscopy.org/0.4/ and …/0.5/). ``ome_zarr.writer``
+itself is not used, because it writes attributes straight into a store that other processes
+read, and importing it (with Dask and scikit-image) takes seconds in every job. What the models
+do not check, and readers need, is checked here: indices, the full physical grid, ``field_count``.
+
+An *attributes* dictionary is what zarr calls the attributes of a group: in 0.5 all of NGFF lies
+under its key ``ome``, in 0.4 at its top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import CorruptMetadataError
+from .address import parse_well
+from .image import AXES, Channel
+from .layout import Layout
+
+Version = Literal["0.4", "0.5"]
+Attributes = dict[str, Any]
+
+_AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+# UDUNITS-2 names that NGFF lists for lengths -> micrometres
+_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
+                "meter": 1e6, "angstrom": 1e-4, "inch": 25400.0}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PlateDocument:
+    """The ``plate`` object of a plate's root group."""
+
+    layout: Layout
+    """All physical rows and columns, with the stored names."""
+    wells: tuple[str, ...]
+    """``row/column`` with the stored names, by row, then column."""
+    name: str
+    field_count: int
+    """The largest number of fields in a well."""
+    version: Version
+
+    def with_well(self, path: str, fields: int) -> PlateDocument:
+        """This document with the well `path`, which has `fields` fields."""
+        wells = self.wells if path in self.wells else (*self.wells, path)
+        ordered = tuple(sorted(wells, key=self._place))
+        return PlateDocument(
+            self.layout, ordered, self.name, max(self.field_count, fields), self.version
+        )
+
+    def without_wells(self, paths: Collection[str]) -> PlateDocument:
+        """This document without the wells `paths`; ``field_count`` stays an upper bound."""
+        wells = tuple(well for well in self.wells if well not in paths)
+        return PlateDocument(self.layout, wells, self.name, self.field_count, self.version)
+
+    def _place(self, path: str) -> tuple[int, int]:
+        row, _, column = path.partition("/")
+        return self.layout.rows.index(row), self.layout.columns.index(column)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDocument:
+    """The ``multiscales`` and ``omero`` objects of an image's group."""
+
+    axes: tuple[str, ...]
+    """As stored: 2 to 5 of t, c, z, y, x."""
+    paths: tuple[str, ...]
+    """Of the arrays, large to small."""
+    pixel_size: tuple[float, float, float]
+    """Micrometres ``(z, y, x)`` of the first level."""
+    channels: tuple[Channel, ...]
+    """Empty where the document names none."""
+
+
+def version_of(attributes: Mapping[str, Any], where: str) -> Version:
+    """The NGFF version of a group.
+
+    Raises:
+        CorruptMetadataError: it mixes versions or has one that is not read.
+    """
+    if "ome" in attributes:
+        if "plate" in attributes or "multiscales" in attributes or "well" in attributes:
+            raise CorruptMetadataError(
+                f"{where} mixes NGFF 0.4 and 0.5 (keys beside 'ome'); remove one of them"
+            )
+        version = str(attributes["ome"].get("version", "0.5"))
+    else:
+        parts = [attributes.get("plate"), attributes.get("well"), attributes.get("image-label")]
+        parts += list(attributes.get("multiscales") or [])[:1]
+        version = next((str(p["version"]) for p in parts if p and "version" in p), "0.4")
+    if version in ("0.4", "0.5"):
+        return version  # type: ignore[return-value]  # narrowed by the line above
+    raise CorruptMetadataError(f"{where} is NGFF {version}; 0.4 and 0.5 can be read")
+
+
+def plate_attributes(plate: PlateDocument) -> Attributes:
+    """The attributes of a plate with at least one well (the schema wants one)."""
+    rows, columns = plate.layout.rows, plate.layout.columns
+    wells = []
+    for path in plate.wells:
+        row, _, column = path.partition("/")
+        wells.append(
+            {"path": path, "rowIndex": rows.index(row), "columnIndex": columns.index(column)}
+        )
+    body = {
+        "name": plate.name,
+        "version": plate.version,
+        "field_count": plate.field_count,
+        "rows": [{"name": name} for name in rows],
+        "columns": [{"name": name} for name in columns],
+        "wells": wells,
+    }
+    return _made("hcs", "HCSAttrs", plate.version, {"plate": body})
+
+
+def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
+    """The plate that `attributes` describe; `where` begins every error.
+
+    Raises:
+        CorruptMetadataError: they describe none, or contradict themselves.
+    """
+    version = version_of(attributes, where)
+    plate = _read("hcs", "HCSAttrs", version, attributes, where).plate
+    layout = Layout(tuple(r.name for r in plate.rows), tuple(c.name for c in plate.columns))
+    for well in plate.wells:
+        row, column = well.path.split("/")
+        if (well.rowIndex, well.columnIndex) != (
+            layout.rows.index(row),
+            layout.columns.index(column),
+        ):
+            raise CorruptMetadataError(
+                f"{where}: well {well.path} has row and column index {well.rowIndex}, "
+                f"{well.columnIndex}, which is another well's place in the lists"
+            )
+    addresses = {parse_well(well.path) for well in plate.wells}
+    if len(addresses) != len(plate.wells):
+        raise CorruptMetadataError(f"{where} lists a well twice")
+    document = PlateDocument(
+        layout,
+        tuple(well.path for well in plate.wells),
+        plate.name or "",
+        plate.field_count or 1,
+        version,
+    )
+    ordered = tuple(sorted(document.wells, key=document._place))
+    return PlateDocument(layout, ordered, document.name, document.field_count, version)
+
+
+def well_attributes(fields: Sequence[str], version: Version) -> Attributes:
+    """The attributes of a well with these fields, at least one."""
+    body = {"version": version, "images": [{"path": field} for field in fields]}
+    return _made("well", "WellAttrs", version, {"well": body})
+
+
+def read_well(attributes: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Paths of the fields of a well, in the stored order."""
+    version = version_of(attributes, where)
+    well = _read("well", "WellAttrs", version, attributes, where).well
+    return tuple(image.path for image in well.images)
+
+
+def image_attributes(
+    name: str,
+    levels: int,
+    pixel_size: tuple[float, float, float],
+    channels: Sequence[tuple[Channel, tuple[float, float], tuple[float, float]]],
+    version: Version,
+) -> Attributes:
+    """The attributes of a field with arrays ``0`` to ``levels - 1``, each half as wide.
+
+    Args:
+        name: shown to people.
+        levels: number of arrays.
+        pixel_size: micrometres ``(z, y, x)``.
+        channels: of each the channel, (min, max) of the dtype and (start, end) to display.
+        version: of NGFF.
+    """
+    omero = {
+        "version": version,
+        "channels": [
+            {
+                "label": channel.name,
+                "color": channel.color,
+                "active": True,
+                "window": {"min": low, "max": high, "start": start, "end": end},
+            }
+            for channel, (low, high), (start, end) in channels
+        ],
+    }
+    body = {"multiscales": [_multiscale(name, AXES, levels, pixel_size, version)], "omero": omero}
+    return _made("image", "ImageAttrs", version, body)
+
+
+def label_attributes(
+    name: str, levels: int, pixel_size: tuple[float, float, float], version: Version
+) -> Attributes:
+    """The attributes of a label image, whose arrays have the axes ``(t, z, y, x)``."""
+    axes = tuple(axis for axis in AXES if axis != "c")
+    body = {
+        "multiscales": [_multiscale(name, axes, levels, pixel_size, version)],
+        "image-label": {"version": version, "source": {"image": "../../"}},
+    }
+    return _made("image_label", "ImageLabelAttrs", version, body)
+
+
+def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
+    """The field or label image that `attributes` describe."""
+    version = version_of(attributes, where)
+    image = _read("image", "ImageAttrs", version, attributes, where)
+    scale_of = image.multiscales[0]
+    axes = tuple(axis.name for axis in scale_of.axes)
+    if not set(axes) <= set(AXES) or list(axes) != [a for a in AXES if a in axes]:
+        raise CorruptMetadataError(
+            f"{where} has the axes {', '.join(axes)}; t, c, z, y, x are read"
+        )
+    size = {"z": 1.0, "y": 1.0, "x": 1.0}
+    for axis, name in zip(scale_of.axes, axes, strict=True):
+        if name in size:
+            size[name] = _MICROMETRES.get(str(axis.unit), 1.0)
+    for transforms in (
+        scale_of.datasets[0].coordinateTransformations,
+        scale_of.coordinateTransformations or (),
+    ):
+        for transform in transforms:
+            if transform.type == "scale" and isinstance(transform.scale, list | tuple):
+                for name, factor in zip(axes, transform.scale, strict=True):
+                    if name in size:
+                        size[name] *= factor
+    body = attributes.get("ome", attributes)
+    channels = tuple(
+        Channel(str(entry.get("label", i)), str(entry.get("color", "FFFFFF")))
+        for i, entry in enumerate((body.get("omero") or {}).get("channels") or ())
+    )
+    paths = tuple(dataset.path for dataset in scale_of.datasets)
+    return ImageDocument(axes, paths, (size["z"], size["y"], size["x"]), channels)
+
+
+def labels_attributes(names: Sequence[str], version: Version) -> Attributes:
+    """The attributes of a ``labels`` group that lists these label images."""
+    return _made("labels", "LabelsAttrs", version, {"labels": list(names)})
+
+
+def read_labels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the label images that a ``labels`` group lists."""
+    return tuple((attributes.get("ome") or attributes).get("labels") or ())
+
+
+def _multiscale(
+    name: str,
+    axes: Sequence[str],
+    levels: int,
+    pixel_size: tuple[float, float, float],
+    version: Version,
+) -> Attributes:
+    size = dict(zip("zyx", pixel_size, strict=True))
+    datasets = []
+    for level in range(levels):
+        factor = {"y": 2**level, "x": 2**level}
+        scale = [size.get(axis, 1.0) * factor.get(axis, 1) for axis in axes]
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [{"type": "scale", "scale": scale}],
+            }
+        )
+    listed = [
+        {"name": a, "type": _AXIS_TYPES[a]} | ({"unit": "micrometer"} if a in size else {})
+        for a in axes
+    ]
+    body: Attributes = {"name": name, "axes": listed, "datasets": datasets}
+    return body | ({"version": "0.4"} if version == "0.4" else {})
+
+
+def _model(module: str, name: str, version: Version) -> Any:
+    from importlib import import_module
+
+    package = {"0.4": "v04", "0.5": "v05"}[version]
+    return getattr(import_module(f"ome_zarr_models.{package}.{module}"), name)
+
+
+def _made(module: str, name: str, version: Version, body: Attributes) -> Attributes:
+    """`body` as attributes, checked by the model of the specification."""
+    if version == "0.5":
+        body = {"version": "0.5", **body}
+    checked = _model(module, name, version).model_validate(body)
+    dumped: Attributes = checked.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {"ome": dumped} if version == "0.5" else dumped
+
+
+def _read(
+    module: str, name: str, version: Version, attributes: Mapping[str, Any], where: str
+) -> Any:
+    from pydantic import ValidationError
+
+    body = attributes["ome"] if version == "0.5" else attributes
+    try:
+        return _model(module, name, version).model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "document"
+        raise CorruptMetadataError(
+            f"{where} is not valid NGFF {version}: {place}: {' '.join(first['msg'].split())}"
+        ) from error
