@@ -304,8 +304,11 @@ class ZarrBackend(StorageBackend, PlateStore):
             return [plate.root / inner]
         if unlist_field(plate, content, well, address.field):
             return [plate.root / inner]
+        group = plate.group(well)
+        if not (group / "tables").is_dir():
+            return [group]
         # A well without fields is no well, but its tables were not asked to go.
-        return [part for part in plate.group(well).iterdir() if part.name != "tables"]
+        return [part for part in group.iterdir() if part.name != "tables"]
 
     def copy(self, source: Identifier, target: Identifier) -> None:
         """Copy a file, field, label, well or plate; atomic, never overwrites."""

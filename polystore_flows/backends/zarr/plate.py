@@ -129,8 +129,8 @@ class ZarrPlate(Plate):
     def file_path(self, path: str) -> Path:
         """Where the file at `path` lies; a well's columns are found padded or not."""
         row, _, rest = path.strip("/").partition("/")
-        column, slash, below = rest.partition("/")
-        if slash and row.isalpha() and column.isdecimal():
+        column, _, below = rest.partition("/")
+        if row.isalpha() and column.isdecimal():
             return self.root / self.layout_path(f"{row}/{column}") / below
         return self.root / path.strip("/")
 

@@ -208,11 +208,15 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
 
 
 def make_folder(plate: ZarrPlate, folder: Path) -> None:
-    """`folder` and its parents; ``tables`` is a zarr group, so that readers do not warn."""
+    """`folder` and its parents.
+
+    The plate's ``tables`` is a zarr group, as other readers expect; a well's is a plain folder,
+    because iohub takes every group in a well for a field.
+    """
     if folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if folder.name == "tables":
+    if folder == plate.root / "tables":
         with changing(plate):
             if plate.version == "0.4":
                 atomic_write_json(folder / ".zgroup", {"zarr_format": 2})

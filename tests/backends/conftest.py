@@ -1,0 +1,39 @@
+"""What tests of backends share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import polystore_flows as ps
+from polystore_flows.hcs.plate import Plate
+
+
+@pytest.fixture
+def pixels() -> Callable[..., NDArray[Any]]:
+    """Makes ``(t, c, z, y, x)`` noise; odd sizes, so that halving must round."""
+
+    def make(
+        shape: tuple[int, ...] = (2, 2, 3, 45, 67), dtype: str = "uint16", seed: int = 0
+    ) -> NDArray[Any]:
+        return np.random.default_rng(seed).integers(0, 4000, shape).astype(dtype)
+
+    return make
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def plate(tmp_path: Path, request: pytest.FixtureRequest) -> Plate:
+    """An empty OME-Zarr plate of each version with two channels."""
+    return ps.create_plate(
+        f"zarr://{tmp_path}/p.zarr",
+        layout=96,
+        channels=["DAPI", "GFP"],
+        pixel_size=(2.0, 0.65, 0.65),
+        ngff_version=request.param,
+        levels=2,
+    )
