@@ -6,6 +6,7 @@ a well and ``tables`` as directories.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Collection
@@ -73,9 +74,9 @@ class ZarrBackend(StorageBackend, PlateStore):
     def open_plate(self, uri: Identifier, mode: Mode = "r") -> ZarrPlate:
         """Open the plate at `uri`; reads one JSON file."""
         target = self._plate_target(uri)
-        if mode == "r+" and target.root.is_dir() and not os.access(target.root, os.W_OK):
+        if mode == "r+" and target.root.is_dir() and not _may_write(target.root):
             with translated(target.plate_uri):
-                raise PermissionError(13, "no permission to write", str(target.root))
+                raise PermissionError(errno.EACCES, "no permission to write", str(target.root))
         return target.open(mode)
 
     def create_plate(
@@ -375,6 +376,10 @@ class ZarrBackend(StorageBackend, PlateStore):
         assert address.field is not None
         image = plate[str(address.well)].image(address.field)
         return image if address.label is None else image.label(address.label)
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _parse(identifier: Identifier) -> _Target:
