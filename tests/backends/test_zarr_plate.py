@@ -350,7 +350,8 @@ def read_only_plate() -> Iterator[Plate]:
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
         folder = Path(name)
         plate = ps.create_plate(folder / "p.zarr")
-        plate.write_image("A/1", 0, np.ones((4, 4)))  # imports all that is needed
+        plate.write_image("A/1", 0, np.ones((4, 4)))
+        plate.write_table("tables/b.csv", [{"n": 1}])  # now all that is needed is imported
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o555)
         was = os.geteuid()
