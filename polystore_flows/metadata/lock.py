@@ -110,9 +110,10 @@ def file_lock(path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) ->
     """Hold the lock of the document `path` for the length of a ``with`` block.
 
     All paths to one document share one lock. The document need not exist; missing folders are
-    made. Inside the block the same thread may call `atomic_write_json` for documents of this lock; any
-    other locking call of that thread for it raises. The block must not be left to another
-    coroutine (no ``await`` inside); async code runs the whole of it in `asyncio.to_thread`.
+    made. Inside the block the same thread may call `atomic_write_json` for documents under this
+    lock; any other locking call of that thread for it raises. The block must not be left to
+    another coroutine (no ``await`` inside); async code runs the whole of it in
+    `asyncio.to_thread`.
 
     The module's docstring says what is promised on which file system.
 
