@@ -18,7 +18,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .hcs.plate import Mode, Plate, PlateSpec
+from .hcs.plate import Mode, Plate
+from .hcs.spec import PlateSpec
 
 Identifier = str | os.PathLike[str]
 

@@ -186,17 +186,20 @@ def plane_file_name(well: WellAddress, field: int, c: int, z: int, t: int) -> st
 def split_plate_path(path: str) -> tuple[str, str]:
     """`path` as (plate, address below it).
 
-    A segment that ends in ``.zarr`` ends the plate. Without one, the plate ends before
-    the first ``row/column`` pair or the ``tables`` folder, or else is the whole path.
+    A segment that ends in ``.zarr`` ends the plate. Without one, the plate ends before a plane's
+    file name, the last ``row/column`` pair or the last ``tables`` folder, or is the whole path:
+    folders above a plate may look like wells (``/data/A/1/plate/B/03``), those in it do not.
     """
     parts = path.split("/")
     for i, part in enumerate(parts):
         if part.lower().endswith(".zarr"):
             return "/".join(parts[: i + 1]), "/".join(parts[i + 1 :])
-    for i in range(1, len(parts)):
-        rest = "/".join(parts[i:])
-        if _WELL_IN_PATH.match(rest) or parts[i] == "tables" or _PLANE_FILE.fullmatch(rest):
-            return "/".join(parts[:i]), rest
+    places = range(len(parts) - 1, 0, -1)
+    found = [i for i in places[:1] if _PLANE_FILE.fullmatch(parts[i])]
+    found += [i for i in places if _WELL_IN_PATH.fullmatch("/".join(parts[i : i + 2]))]
+    found += [i for i in places if parts[i] == "tables"]
+    if found:
+        return "/".join(parts[: found[0]]), "/".join(parts[found[0] :])
     return path, ""
 
 

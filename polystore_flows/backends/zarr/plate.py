@@ -13,7 +13,8 @@ from ...hcs import ngff
 from ...hcs.address import WellAddress, parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
-from ...hcs.plate import Image, Mode, Plate, PlateSpec
+from ...hcs.plate import Image, Mode, Plate
+from ...hcs.spec import PlateSpec
 from .. import codecs
 from .arrays import ZarrImage
 from .nodes import OURS, find_document, read_attributes, translated

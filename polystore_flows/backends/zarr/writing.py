@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.plate import PlateSpec
+from ...hcs.spec import PlateSpec
 from ...metadata import atomic_write_json
 from .. import codecs
 from . import arrays

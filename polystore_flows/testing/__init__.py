@@ -1,0 +1,1 @@
+"""Shipped test suites: ``contract_suites`` runs them over the rigs of ``rigs``; needs pytest."""
