@@ -170,8 +170,8 @@ class _PlateCopy:
             a, b = old.image(field), new.image(field)
             if (a.shape, a.dtype) != (b.shape, b.dtype) or set(a.labels) - set(b.labels):
                 return False
-        written = _mtime(self.target.join(new.path)), _mtime(self.source.join(old.path))
-        if None not in written and written[0] < written[1]:  # type: ignore[operator]
+        there, here = _mtime(self.target, new.path), _mtime(self.source, old.path)
+        if there is not None and here is not None and there < here:
             return False
         a, b = old.image(old.fields[0]), new.image(new.fields[0])
         z = a.shape[2] // 2
@@ -331,6 +331,7 @@ def _planes(uri: BackendURI) -> tuple[tuple[str, str], ...]:
 
 
 def _plate_uri(uri: BackendURI, path: str) -> BackendURI:
+    """`uri` with another path, and of its query what belongs to the plate."""
     return replace(uri, path=path, query=tuple(p for p in uri.query if p[0] == "pattern"))
 
 
@@ -361,9 +362,9 @@ def _well_of(path: str, plate: Plate) -> str | None:
         return None
 
 
-def _mtime(uri: BackendURI) -> float | None:
+def _mtime(plate: BackendURI, well: str) -> float | None:
     try:
-        return api.stat(uri).mtime
+        return api.stat(_plate_uri(plate, f"{plate.path}/{well}")).mtime
     except UnsupportedError:
         return None
 

@@ -3,9 +3,11 @@
 import time
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+import tifffile
 
 import polystore_flows as ps
 from polystore_flows.errors import (
@@ -287,3 +289,18 @@ def test_a_folder_of_other_files_is_copied_with_all_below(tmp_path):
     (tmp_path / "notes/b.txt").write_text("b")
     again = ps.copy(f"disk:{tmp_path}/notes", f"disk:{tmp_path}/copy")
     assert (again.copied, again.skipped) == (("b.txt",), ("a.txt", "deep/x.bin"))
+
+
+def test_a_folder_whose_file_names_are_given_by_a_pattern_is_copied_and_resumed(tmp_path):
+    """The pattern stands in the source's URI and has to go along with every well."""
+    (tmp_path / "raw").mkdir()
+    for well, number in product(("B3", "D6"), (1, 2)):
+        tifffile.imwrite(tmp_path / f"raw/shot-{well}-at-{number}.tif", field("B/3", 0)[0, 0, 0])
+    pattern = quote(r"shot-(?P<well>[A-Z][0-9])-at-(?P<field>[0-9])\.tif")
+    source = f"disk:{tmp_path}/raw?pattern={pattern}"
+    target = f"zarr:{tmp_path}/a.zarr"
+    assert ps.copy(source, target).copied == ("B/3", "D/6")
+    assert ps.copy(source, target).skipped == ("B/3", "D/6")
+    assert ps.open_plate(target)["D/6"].fields == ps.open_plate(source)["D/6"].fields
+    part = f"disk:{tmp_path}/raw/B/3?pattern={pattern}"
+    assert ps.copy(part, f"{target}/A/1").kind == "well"

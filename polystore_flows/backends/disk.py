@@ -185,12 +185,12 @@ class DiskBackend(FileBackend):
 
     def _files_below(self, place: Place, recursive: bool) -> Iterable[str]:
         for inner, entry in _walk(place.path, recursive=recursive):
-            found = _stat_or_none(Path(entry.path)) if entry.is_symlink() else None
-            if (
-                found is not None
-                and modes.S_ISREG(found.st_mode)
-                or entry.is_file(follow_symlinks=False)
-            ):
+            if not entry.is_symlink():
+                is_file = entry.is_file(follow_symlinks=False)
+            else:  # entry.is_file() would raise on links in a circle
+                found = _stat_or_none(Path(entry.path))
+                is_file = found is not None and modes.S_ISREG(found.st_mode)
+            if is_file:
                 yield inner
 
     def _delete_all(self, place: Place) -> None:

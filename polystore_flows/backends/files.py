@@ -30,7 +30,8 @@ from .codecs import decode, encode, suffix_of
 
 _ABSENT = frozenset({errno.ENOENT, errno.ELOOP})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TEMPORARY = re.compile(r"\.polystore-[0-9a-f]{16}\.tmp")
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
+"""Names of unfinished files, of backends (``.polystore-…``) and of ``metadata`` documents."""
 
 
 @dataclass(frozen=True, slots=True)

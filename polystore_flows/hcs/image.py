@@ -63,6 +63,8 @@ class ImageInfo:
             if channel not in names:
                 raise AddressError(f"no channel {channel!r}; there are {', '.join(names)}")
             return names.index(channel)
+        if channel >= len(names) and str(channel) in names:  # in a URI, ?c=488 is a number
+            return names.index(str(channel))
         return check_index("c", channel, self.shape[1])
 
 

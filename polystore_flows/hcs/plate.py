@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AddressError, MismatchError, NotFoundError, ReadOnlyError, UnsupportedError
-from .address import PlaneSelection, WellAddress, parse_well
+from .address import (
+    PlaneSelection,
+    WellAddress,
+    check_field_name,
+    check_label_name,
+    parse_well,
+)
 from .image import AXES, Channel, ImageInfo, check_index, five_dimensional
 from .layout import Layout
 from .spec import PlateSpec
@@ -276,6 +282,8 @@ class Plate(ABC):
         """
         self._writable()
         labels = labels or {}
+        for field in images:
+            check_field_name(str(field))
         arrays = {str(f): self._fit(well, f, data) for f, data in images.items()}
         if not arrays:
             raise MismatchError(f"{self.uri}/{well}: a well needs at least one field")
@@ -351,6 +359,7 @@ class Plate(ABC):
         self, where: str, name: str, data: ArrayLike, shape: tuple[int, ...]
     ) -> NDArray[Any]:
         """A label image checked against the `shape` of its field, as ``(t, 1, z, y, x)``."""
+        check_label_name(name)
         where = f"{self.uri}/{where}/labels/{name}"
         try:
             array = five_dimensional(data)

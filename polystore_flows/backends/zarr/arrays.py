@@ -7,18 +7,23 @@ NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shufflin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MismatchError
+from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
 from ...hcs.image import AXES, Channel, ImageInfo, halve
 from ...hcs.plate import Image
-from .nodes import make_group, read_attributes, translated
+from .nodes import find_document, make_group, read_attributes, translated
 
+T = TypeVar("T")
+
+MOST_READS = 100
+"""An image that is replaced while it is read is read again so many times at most."""
 SHARD_BYTES = 256 * 2**20
 """A shard is kept below this many uncompressed bytes."""
 
@@ -85,8 +90,8 @@ class ZarrImage(Image):
         self._group = group
         self._document = ngff.read_image(read_attributes(group, uri), uri)
         self._arrays: dict[int, Any] = {}
-        with translated(uri):
-            first = self._array(0, uri)
+        self.uri = uri
+        first = self._consistently(lambda: self._array(0))
         if len(first.shape) != len(self._document.axes):
             raise MismatchError(
                 f"{uri}: its array has {len(first.shape)} axes, its metadata "
@@ -120,21 +125,26 @@ class ZarrImage(Image):
             return super().label(name)
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
-    def _array(self, level: int, uri: str | None = None) -> Any:
+    def _identity(self) -> tuple[int, int]:
+        document = find_document(self._group)
+        if document is None:
+            raise NotFoundError(f"{self.uri} is gone")
+        status = document.stat()
+        return status.st_ino, status.st_mtime_ns
+
+    def _array(self, level: int) -> Any:
         import zarr
 
         if level not in self._arrays:
-            with translated(uri or self.uri):
-                path = self._group / self._document.paths[level]
-                self._arrays[level] = zarr.open_array(path, mode="r")
+            path = self._group / self._document.paths[level]
+            self._arrays[level] = zarr.open_array(path, mode="r")
         return self._arrays[level]
 
     def _read(self, level: int, t: int | None, c: int | None, z: int | None) -> NDArray[Any]:
         chosen: dict[str, int | None] = {"t": t, "c": c, "z": z}
         stored = self._document.axes
         index = tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in stored)
-        with translated(self.uri):
-            pixels = np.asarray(self._array(level)[index])
+        pixels = self._consistently(lambda: np.asarray(self._array(level)[index]))
         missing = tuple(
             i
             for i, axis in enumerate(axis for axis in AXES if chosen.get(axis) is None)
@@ -142,6 +152,26 @@ class ZarrImage(Image):
         )
         pixels = np.expand_dims(pixels, missing) if missing else pixels
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+    def _consistently(self, read: Callable[[], T]) -> T:
+        """What `read` gives, all of it from one revision of the image.
+
+        zarr opens files as it needs them. Where the image is replaced in between, an index of
+        the old shard would be applied to the new one: then the whole is read again.
+        """
+        for _ in range(MOST_READS):
+            before = self._identity()
+            try:
+                with translated(self.uri):
+                    result = read()
+            except StoredDataError:
+                if self._identity() == before:
+                    raise
+            else:
+                if self._identity() == before:
+                    return result
+            self._arrays.clear()
+        raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
 
 
 def _write_pyramid(

@@ -49,7 +49,7 @@ class ZarrBackend(StorageBackend, PlateStore):
         if mode == "r+" and target.root.is_dir() and not _may_write(target.root):
             with translated(target.plate_uri):
                 raise PermissionError(errno.EACCES, "no permission to write", str(target.root))
-        return target.open(mode)
+        return ZarrPlate(target.root, target.plate_uri, mode)
 
     def create_plate(
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False

@@ -25,7 +25,6 @@ from .staging import put, sync_tree
 def changing(plate: ZarrPlate) -> Iterator[dict[str, Any]]:
     """Hold the plate's lock; gives the content of the plate's JSON file, just read."""
     with file_lock(plate.document_path, timeout=get_settings().lock_timeout):
-        plate.refresh()
         yield read_json(plate.document_path)
 
 
