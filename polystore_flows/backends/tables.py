@@ -37,8 +37,9 @@ def encode_table(data: Any, suffix: str) -> bytes:
     """A DataFrame, a list of rows as dicts or a dict of columns as CSV or TSV."""
     frame = _frame(data)
     texts = [frame[c] for c in frame.columns if frame[c].dtype.kind not in "iufb"]
-    tricky = any(  # the csv module does not quote a lone \r by itself
-        isinstance(cell, str) and (_LIKE_VALUE.fullmatch(cell) or "\r" in cell)
+    # The csv module does not quote a lone \r by itself, and pandas drops a line of white space.
+    tricky = any(
+        isinstance(cell, str) and (_LIKE_VALUE.fullmatch(cell) or "\r" in cell or cell.isspace())
         for column in texts
         for cell in column
     )

@@ -131,7 +131,7 @@ class TiffImage(ImageFile):
         with decoding(self._where):
             for page in self._series.pages:
                 self._check_page(page)
-            array = self._series.asarray(squeeze=self._series.kind != "ome")
+            array = self._series.asarray()
             if self._series.kind == "ome":
                 array = np.transpose(array, self._ome_order)
         return np.ascontiguousarray(array).reshape(self.header.shape)
@@ -145,9 +145,7 @@ class TiffImage(ImageFile):
         lengths, order = self.header.shape[:-2], list(_named_axes(self.header.axes)[:-2])
         if self._series.kind == "ome":  # pages come in the order of the file's axes
             by_axis = dict(zip(order, zip(index, lengths, strict=True), strict=True))
-            stored = [
-                by_axis.get(a, (0, 1)) for a in self._series.get_axes(False) if a not in "YXS"
-            ]
+            stored = [by_axis[a] for a in self._series.axes if a not in "YXS"]
             index, lengths = tuple(i for i, _ in stored), tuple(n for _, n in stored)
         if len(self._series.pages) != math.prod(lengths):  # one page stands for all of them
             return super()._plane(tuple(index))
@@ -160,21 +158,22 @@ class TiffImage(ImageFile):
 
     @property
     def _ome_order(self) -> tuple[int, ...]:
-        axes = self._series.get_axes(False)
+        """How the axes of an OME series, as tifffile gives them, go into the order TCZYXS."""
+        axes = self._series.axes
         return tuple(sorted(range(len(axes)), key=lambda i: "TCZYXS".find(axes[i])))
 
     def _read_header(self) -> ImageHeader:
         series, page = self._series, self._series.keyframe
         shape, axes = tuple(series.shape), str(series.axes)
         if series.kind == "ome":
-            shape = tuple(series.get_shape(False)[i] for i in self._ome_order)
-            axes = "".join(series.get_axes(False)[i] for i in self._ome_order)
+            # tifffile leaves out axes of length 1; OME has all five, ours those that were saved.
+            length = dict(zip(axes, shape, strict=True))
+            wanted = "TCZYX"
             software = str(page.tags.valueof(305, default=""))
-            wanted = "TCZYX" + ("S" if shape[-1] > 1 else "")
             if software.startswith(AXES_MARK):
                 wanted = software.removeprefix(AXES_MARK)
-            kept = [i for i, a in enumerate(axes) if a in wanted or shape[i] > 1]
-            shape, axes = tuple(shape[i] for i in kept), "".join(axes[i] for i in kept)
+            kept = [a for a in "TCZYXS" if a in wanted or length.get(a, 1) > 1]
+            shape, axes = tuple(length.get(a, 1) for a in kept), "".join(kept)
         elif series.kind == "shaped" and set(axes[:-2]) == {"Q"} and len(axes) <= 5:
             axes = "TCZYX"[-len(axes) :]  # a NumPy array whose axes nobody named
         return ImageHeader(shape, series.dtype, axes, pixel_size_of(self._tif))

@@ -82,3 +82,10 @@ def test_two_columns_of_one_name_are_refused():
     """They would come back as ``a`` and ``a.1``."""
     with pytest.raises(MismatchError):
         encode(pd.DataFrame([[1, 2]], columns=["a", "a"]), "a.csv")
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\r"])
+def test_a_row_of_white_space_alone_is_kept(blank: str) -> None:
+    """pandas takes such a line for none."""
+    frame = pd.DataFrame({"note": [blank, "a"]})
+    assert decode(encode(frame, "a.csv"), "a.csv").equals(frame)
