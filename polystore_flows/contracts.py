@@ -280,4 +280,5 @@ def name_matches(name: str, pattern: str | None, extensions: Collection[str] | N
         return False
     if extensions is None:
         return True
-    return name.lower().endswith(tuple(extension.lower() for extension in extensions))
+    listed = {extensions} if isinstance(extensions, str) else extensions
+    return name.lower().endswith(tuple(f".{e.lstrip('.').lower()}" for e in listed))

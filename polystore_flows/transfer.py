@@ -232,7 +232,11 @@ def _copy_part(source: BackendURI, target: BackendURI, overwrite: bool) -> CopyR
             f"{source} is a {address.kind}, but {target} names a {goal.kind}; "
             "give a target of the same kind, or a plate"
         )
-    to_plate = api.create_plate(_plate_uri(target, to_path), like=plate, exist_ok=True)
+    to_uri = _plate_uri(target, to_path)
+    try:
+        to_plate = api.open_plate(to_uri, "r+")  # of any layout, if it has the well
+    except NotFoundError:
+        to_plate = api.create_plate(to_uri, like=plate, exist_ok=True)
     well, to_well = str(address.well), str(goal.well)
     if address.label is not None:
         mask = plate[well].image(str(address.field)).label(address.label).read()

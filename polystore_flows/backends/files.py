@@ -10,10 +10,9 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, BinaryIO
 
-from ..contracts import Identifier, PlateStore, Stat, StorageBackend
+from ..contracts import Identifier, PlateStore, Stat, StorageBackend, name_matches
 from ..errors import (
     AlreadyExistsError,
     NotFoundError,
@@ -178,22 +177,13 @@ class FileBackend(StorageBackend, PlateStore):
         Arguments and errors as in the contract.
         """
         place = self._place(directory)
-        if isinstance(extensions, str):
-            extensions = {extensions}
-        endings = (
-            None if extensions is None else tuple(f".{e.lstrip('.').lower()}" for e in extensions)
-        )
         found = []
         with os_errors(place):
             if self._known(place) == "file":
                 raise NotADirectoryError(errno.ENOTDIR, "is a file")
             for inner in self._files_below(place, recursive):
-                name = inner.rpartition("/")[2]
-                if pattern is not None and not fnmatchcase(name, pattern):
-                    continue
-                if endings is not None and not name.lower().endswith(endings):
-                    continue
-                found.append(place.below(inner))
+                if name_matches(inner.rpartition("/")[2], pattern, extensions):
+                    found.append(place.below(inner))
         return sorted(found)
 
     def exists(self, path: Identifier) -> bool:
@@ -270,7 +260,7 @@ class FileBackend(StorageBackend, PlateStore):
         if unless or place.uri is None:
             return None
         root, inner = split_plate_path(place.uri.path)
-        if not root or not inner:
+        if not inner or not (root or place.uri.authority):
             return None
         query = tuple((k, v) for k, v in place.uri.query if k != "pattern")
         try:

@@ -31,7 +31,7 @@ from ..errors import (
 from ..hcs.address import parse_address, parse_well, plane_file_name
 from ..hcs.image import Channel, named_channels
 from ..hcs.layout import Layout
-from ..hcs.spec import PlateSpec
+from ..hcs.spec import PlateSpec, require_like
 from ..settings import get_settings
 from ..uri import BackendURI
 from .codecs import encode
@@ -160,7 +160,7 @@ def create(folder: Folder, spec: PlateSpec, exist_ok: bool) -> None:
         if existing is None or not exist_ok:
             what = "a plate" if existing else ", ".join(others[:3] or [DOCUMENT])
             raise AlreadyExistsError(f"{folder.root} already holds {what}; choose another folder")
-        _same_plate(folder, existing.spec, spec)
+        require_like(str(folder.root), existing.spec, spec)
         return document
 
     # Looked at after the listing: whoever made the others made the document before.
@@ -383,14 +383,3 @@ def _new_document(folder: Folder, spec: PlateSpec) -> Document:
 def _set_channels(part: Document, channels: Sequence[Channel]) -> None:
     part["channels"] = {str(i): channel.name for i, channel in enumerate(channels, 1)}
     part["polystore"]["channels"] = [{"name": c.name, "color": c.color} for c in channels]
-
-
-def _same_plate(folder: Folder, old: PlateSpec, new: PlateSpec) -> None:
-    names = [[channel.name for channel in spec.channels] for spec in (old, new)]
-    for what, a, b in (
-        ("layout", (old.layout.rows, old.layout.columns), (new.layout.rows, new.layout.columns)),
-        ("channels", names[0], names[1] or names[0]),
-        ("pixel size", old.pixel_size, new.pixel_size),
-    ):
-        if a != b:
-            raise MismatchError(f"{folder.root} exists with another {what}: {a}, not {b}")

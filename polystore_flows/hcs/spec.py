@@ -56,3 +56,29 @@ def plate_spec(
         raise MismatchError(f"an image has at least one pyramid level, not {levels}")
     grid = layout if isinstance(layout, Layout) else Layout.of(layout)
     return PlateSpec(grid, named_channels(names), size, name, ngff_version, levels)
+
+
+def require_like(uri: str, existing: PlateSpec, wanted: PlateSpec) -> None:
+    """Refuse a plate that exists and is not like the one that was to be made.
+
+    Raises:
+        MismatchError: it has another grid, other channels or another pixel size. A wanted spec
+            without channels fits any.
+    """
+    grids = existing.layout, wanted.layout
+    for what, has, asked in (
+        ("wells", *(grid.size for grid in grids)),
+        ("rows", *(grid.rows for grid in grids)),
+        ("columns", *(grid.columns for grid in grids)),
+        ("channels", _names(existing), _names(wanted) or _names(existing)),
+        ("pixel size", existing.pixel_size, wanted.pixel_size),
+    ):
+        if has != asked:
+            raise MismatchError(
+                f"{uri} exists with {what} {has}, not {asked}; write to another plate or delete "
+                "it first"
+            )
+
+
+def _names(spec: PlateSpec) -> tuple[str, ...]:
+    return tuple(channel.name for channel in spec.channels)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.spec import PlateSpec
+from ...hcs.spec import PlateSpec, require_like
 from ...metadata import atomic_write_json
 from .. import codecs
 from . import arrays
@@ -191,19 +191,12 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
             f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
     plate = ZarrPlate(root, uri, "r+")
-    for what, has, wanted in (
-        ("wells", plate.layout.size, spec.layout.size),
-        ("rows", plate.rows, spec.layout.rows),
-        ("columns", plate.columns, spec.layout.columns),
-        ("channels", plate.channels, tuple(c.name for c in spec.channels) or plate.channels),
-        ("pixel size", plate.pixel_size, spec.pixel_size),
-        ("NGFF version", plate.version, spec.ngff_version),
-    ):
-        if has != wanted:
-            raise MismatchError(
-                f"{uri} exists with {what} {has}, not {wanted}; write to another plate or "
-                "delete it first"
-            )
+    require_like(uri, plate.spec, spec)
+    if plate.version != spec.ngff_version:
+        raise MismatchError(
+            f"{uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to another "
+            "plate or delete it first"
+        )
     return plate
 
 
