@@ -231,7 +231,7 @@ def test_a_plate_is_made_once(own: str, new: Plate) -> None:
         plate_spec(96, ["DAPI", "GFP"], (2.0, 0.5, 0.5)),
     ):
         with pytest.raises(
-            MismatchError, match="exists with (wells 96, not 384|channels|pixel size)"
+            MismatchError, match=r"exists with (wells 96, not 384|channels|pixel size)"
         ):
             backend_of(own).create_plate(own, other, exist_ok=True)
 

@@ -6,6 +6,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 
 import polystore_flows as ps
+from polystore_flows.hcs.address import parse_well
 
 matplotlib.use("Agg")  # no screen is needed
 
@@ -20,8 +21,8 @@ def main() -> None:
     plate = ps.open_plate(args.plate)
     table = plate.read_table("tables/nuclei.csv")
     rows, columns = plate.rows, plate.columns
-    x = [columns.index(str(column)) for column in table["column"]]
-    y = [rows.index(row) for row in table["row"]]
+    places = [plate.layout.find(parse_well(well)) for well in table["well"]]
+    y, x = zip(*places, strict=True)
 
     inch = 0.72 if len(rows) <= 8 else 0.3  # a well
     size = (inch * len(columns) + 2.2, inch * len(rows) + 1.5)
