@@ -33,7 +33,7 @@ from .nodes import commit_time, find_document, read_attributes, translated, tree
 from .plate import ZarrPlate
 from .staging import staged, sync_tree
 from .target import Target, parse_target
-from .writing import create, make_folder, write_file
+from .writing import WritablePlate, create, make_folder, write_file
 
 
 class ZarrBackend(StorageBackend, PlateStore):
@@ -49,7 +49,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         if mode == "r+" and target.root.is_dir() and not _may_write(target.root):
             with translated(target.plate_uri):
                 raise PermissionError(errno.EACCES, "no permission to write", str(target.root))
-        return ZarrPlate(target.root, target.plate_uri, mode)
+        opener = WritablePlate if mode == "r+" else ZarrPlate
+        return opener(target.root, target.plate_uri)
 
     def create_plate(
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False

@@ -1,4 +1,4 @@
-"""An OME-Zarr plate as an object: its documents and images. `writing` changes it."""
+"""An OME-Zarr plate as an object: its documents and images; `writing` has the one to write to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from ...errors import CorruptMetadataError, NotFoundError
 from ...hcs import ngff
@@ -34,7 +32,9 @@ class _Snapshot:
 class ZarrPlate(Plate):
     """An OME-Zarr plate on a file system; its documents are read anew when they change."""
 
-    def __init__(self, root: Path, uri: str, mode: Mode = "r") -> None:
+    mode: Mode = "r"
+
+    def __init__(self, root: Path, uri: str) -> None:
         """Open the plate in the folder `root`.
 
         Raises:
@@ -43,7 +43,6 @@ class ZarrPlate(Plate):
         """
         self.root = root
         self.uri = uri
-        self.mode = mode
         document = find_document(root)
         if document is None:
             raise NotFoundError(
@@ -197,29 +196,3 @@ class ZarrPlate(Plate):
         stored = {parse_well(path): path for path in wells}
         self._last = _Snapshot(seen, ours, document, stored)  # at once, for other threads
         return self._last
-
-    # Writing
-
-    def _write_well(
-        self,
-        well: str,
-        images: Mapping[str, NDArray[Any]],
-        labels: Mapping[str, Mapping[str, NDArray[Any]]],
-        overwrite: bool,
-        keep_others: bool,
-    ) -> None:
-        from .writing import write_well
-
-        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
-
-    def _write_label(
-        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
-    ) -> None:
-        from .writing import write_label
-
-        write_label(self, well, field, name, array, overwrite=overwrite)
-
-    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
-        from .writing import write_file
-
-        write_file(self, path, data, overwrite=overwrite)

@@ -14,6 +14,7 @@ from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
 from .nodes import find_document
 from .plate import ZarrPlate
+from .writing import WritablePlate
 
 MOST_OPENED = 16
 """As many plates are kept opened for reading."""
@@ -50,7 +51,7 @@ class Target:
         about one plate parse its JSON once; it notices by itself when the JSON is replaced.
         """
         if mode != "r":
-            return ZarrPlate(self.root, self.plate_uri, mode)
+            return WritablePlate(self.root, self.plate_uri)
         with _lock:
             plate = _opened.pop(self.plate_uri, None)
             if plate is None or plate.document_path != find_document(self.root):

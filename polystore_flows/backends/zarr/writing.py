@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
+from ...hcs.plate import Mode
 from ...hcs.spec import PlateSpec, require_like
 from ...metadata import atomic_write_json
 from .. import codecs
@@ -32,6 +33,30 @@ from .nodes import (
 )
 from .plate import ZarrPlate
 from .staging import put, staged, sync_tree
+
+
+class WritablePlate(ZarrPlate):
+    """An OME-Zarr plate opened for writing."""
+
+    mode: Mode = "r+"
+
+    def _write_well(
+        self,
+        well: str,
+        images: Mapping[str, NDArray[Any]],
+        labels: Mapping[str, Mapping[str, NDArray[Any]]],
+        overwrite: bool,
+        keep_others: bool,
+    ) -> None:
+        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+
+    def _write_label(
+        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
+    ) -> None:
+        write_label(self, well, field, name, array, overwrite=overwrite)
+
+    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
+        write_file(self, path, data, overwrite=overwrite)
 
 
 def write_well(
@@ -161,7 +186,7 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
             raise _exists(where) from error
 
 
-def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlate:
+def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
         ours = {
@@ -178,7 +203,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
-                return ZarrPlate(root, uri, "r+")
+                return WritablePlate(root, uri)
             except OSError as error:  # somebody was faster, or something else is there
                 if not root.exists():
                     raise
@@ -190,7 +215,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
         raise AlreadyExistsError(
             f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
-    plate = ZarrPlate(root, uri, "r+")
+    plate = WritablePlate(root, uri)
     require_like(uri, plate.spec, spec)
     if plate.version != spec.ngff_version:
         raise MismatchError(
