@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -22,6 +23,7 @@ from polystore_flows.metadata.paths import (
     local_path,
     lock_path_of,
     make_folders,
+    resolved,
     sync_folder,
 )
 
@@ -95,8 +97,8 @@ def writable(path: str | os.PathLike[str]) -> Path:
         MetadataWriteError: It cannot be a document: a folder, or a link to nowhere.
     """
     given = local_path(path)
-    document = Path(os.path.realpath(given))
     with explained(given):
+        document = resolved(given)
         status = status_of(document)
         if status is None and given.is_symlink():
             raise MetadataWriteError(
@@ -148,7 +150,7 @@ def parse(document: Path, content: bytes) -> dict[str, Any]:
         CorruptMetadataError: It is not the text of a JSON object.
     """
     try:
-        data = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)
+        data = json.loads(content.removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         what = "it is empty" if not content.strip() else str(error)
         raise CorruptMetadataError(

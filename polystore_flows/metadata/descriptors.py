@@ -31,7 +31,8 @@ class Descriptor:
             _opened.discard(self)
             fd, self.fd = self.fd, -1
             if fd >= 0:
-                os.close(fd)
+                with contextlib.suppress(OSError):  # it is closed all the same
+                    os.close(fd)
 
 
 def _close_in_child() -> None:

@@ -29,10 +29,9 @@ from polystore_flows.metadata.changes import Change, apply, missing
 from polystore_flows.metadata.layout import Draft, unspeakable
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
-from polystore_flows.metadata.paths import local_path, lock_path_of, sync_folder
+from polystore_flows.metadata.paths import ABSENT, local_path, lock_path_of, sync_folder
 from polystore_flows.metadata.queue import DONE, MOST, RETURNED, UNSURE, Request
 
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _REMEMBERED, _LARGEST = 4, 1 << 23  # documents whose text is kept, and bytes of the largest
 _PAUSES = (0.0, 0.05, 0.2)  # seconds before an old state of a document is looked at again
 _drafts: dict[Path, Draft] = {}
@@ -52,7 +51,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise NotFoundError(f"{document} is a folder, not a document") from error
-        if error.errno not in _ABSENT:
+        if error.errno not in ABSENT:
             raise
         content = None
     if content is None:
@@ -141,7 +140,7 @@ def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -
         try:
             local_path(path).stat()
         except OSError as error:  # before anything is made beside it
-            if error.errno in _ABSENT:
+            if error.errno in ABSENT:
                 raise missing(local_path(path)) from error
     document = writable(path)
     encoded = change.encode(document)
@@ -183,6 +182,7 @@ def _commit(document: Path, hold: Hold, change: Callable[[bytes | None], Draft])
         What `change` returned, with the text that was written.
     """
     requests: list[Request] = []
+    done: list[Request] = []
     with explained(document):
         recover(hold)
     try:
@@ -197,15 +197,11 @@ def _commit(document: Path, hold: Hold, change: Callable[[bytes | None], Draft])
                 replace(document, payload, status, hold, [request.id for request in done])
             except ForeignWriteError:
                 continue
-            for request in requests:
-                request.answer(DONE if request in done else RETURNED)
-            hold.notes.acknowledge()
+            hold.notes.acknowledge([r.id for r in done if not r.answer(DONE)])
             return draft
         raise interference(document)
     except UnsyncedError as error:
-        for request in requests:
-            request.answer(UNSURE, str(error))
-        hold.notes.acknowledge()
+        hold.notes.acknowledge([r.id for r in done if not r.answer(UNSURE, str(error))])
         raise
     finally:
         for request in requests:  # those without an answer see for themselves

@@ -39,10 +39,12 @@ def lock(fd: int) -> bool:
         # flock, which belongs to the open file: threads exclude each other, and closing
         # another descriptor of the file does not release it as it would with lockf.
         portalocker.lock(fd, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
-    except portalocker.AlreadyLocked:
-        return False
     except portalocker.LockException as error:
         cause = error.__cause__
+        # It also takes EACCES for a lock that another has, which flock never means by that.
+        locked = isinstance(error, portalocker.AlreadyLocked)
+        if locked and (not isinstance(cause, OSError) or cause.errno == errno.EWOULDBLOCK):
+            return False
         if isinstance(cause, OSError):
             raise cause from None
         raise OSError(str(error)) from error

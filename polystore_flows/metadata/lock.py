@@ -41,7 +41,7 @@ import portalocker
 from polystore_flows.errors import FileLockError, FileLockTimeoutError
 from polystore_flows.metadata import descriptors, flock, notes
 from polystore_flows.metadata.descriptors import Descriptor
-from polystore_flows.metadata.paths import HOST, local_path, lock_path_of
+from polystore_flows.metadata.paths import HOST, local_path, lock_path_of, resolved
 from polystore_flows.metadata.queue import Place, Queue
 
 DEFAULT_TIMEOUT = 30.0
@@ -72,7 +72,8 @@ def file_lock(path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) ->
         FileLockError: It cannot be taken at all, or this thread holds it already.
     """
     document = local_path(path)
-    lock_path = Path(os.path.realpath(document))
+    with flock.explained(document):
+        lock_path = resolved(document)
     if document.suffix != ".lock":
         lock_path = lock_path_of(lock_path)
     with hold_lock(lock_path, timeout, lends=True):
@@ -172,7 +173,8 @@ class Hold:
                 if self.answer is not None:
                     self._close()
                     return None
-            self._sign()
+            with flock.explained(self.path):
+                self._sign()
             if place is not None:
                 # Whoever takes an update holds the lock, so now it is clear what became of ours.
                 self.answer = place.answer()
@@ -283,16 +285,16 @@ class Hold:
     def _sign(self) -> None:
         """Write who holds the lock, and see from the last signature whether that one crashed."""
         assert self._file is not None
+        status = os.fstat(self._file.fd)
+        record = os.pread(self._file.fd, _MOST_NOTES + 1, 0)
+        said = notes.parse(record) if len(record) <= _MOST_NOTES else None
+        if said is None:
+            return  # somebody keeps something else in this file: lock it, leave it alone
+        holder, self.notes = said
+        # After a power cut the record may be gone, but the last use is older than this boot.
+        self._crashed = holder is not None or status.st_mtime < notes.boot_time()
+        self.dirty = self._crashed or not record
         with contextlib.suppress(OSError):  # a lock without a signature is as good a lock
-            status = os.fstat(self._file.fd)
-            record = os.pread(self._file.fd, _MOST_NOTES + 1, 0)
-            said = notes.parse(record) if len(record) <= _MOST_NOTES else None
-            if said is None:
-                return  # somebody keeps something else in this file: lock it, leave it alone
-            holder, self.notes = said
-            # After a power cut the record may be gone, but the last use is older than this boot.
-            self._crashed = holder is not None or status.st_mtime < notes.boot_time()
-            self.dirty = self._crashed or not record
             os.pwrite(self._file.fd, notes.signature(), 0)
             self.noted = True
 

@@ -14,6 +14,7 @@ import os
 import re
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,14 +52,16 @@ class Notes:
         self.batch = (name, identity, ids)
         self.settled = [(left - 1, done) for left, done in self.settled if left > 1]
 
-    def acknowledge(self) -> None:
-        """Say that it was, and that whoever it was made for knows."""
+    def acknowledge(self, unaware: Sequence[str] = ()) -> None:
+        """Say that it was, and that whoever it was made for knows, but for the `unaware`."""
         if self.batch is not None:
             (name, identity, _), self.batch = self.batch, None
             self.seen.pop(name, None)
             self.seen[name] = identity
             while len(self.seen) > _DOCUMENTS:
                 del self.seen[next(iter(self.seen))]
+        if unaware:
+            self.settled = [*self.settled, (_KEPT_FOR, list(unaware))][-_CRASHES:]
 
     def settle(self, folder: Path) -> Path | None:
         """Find out whether the commit that a crash interrupted is in its document.
@@ -76,9 +79,7 @@ class Notes:
         if identity[:2] != checksum(content):
             self.batch = None
             return None
-        self.acknowledge()
-        if ids:
-            self.settled = [*self.settled, (_KEPT_FOR, ids)][-_CRASHES:]
+        self.acknowledge(ids)
         return folder / name
 
     def is_settled(self, update: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -11,6 +12,9 @@ from polystore_flows.errors import URIError
 
 HOST = re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:32] or "unknown"
 """This host as written in lock files and names of temporary files."""
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says where no document is."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -43,7 +47,21 @@ def sidecar(path: str | os.PathLike[str]) -> Path:
     ``.<root>`` beside the root, so that all documents of a plate share one lock and change
     together. ``<sidecar>.lock`` is the lock.
     """
-    return _beside(Path(os.path.realpath(local_path(path))))
+    return _beside(resolved(local_path(path)))
+
+
+def resolved(path: Path) -> Path:
+    """Return where `path` leads to; what does not exist yet leads where it stands.
+
+    Raises:
+        OSError: A link could not be read: to take it for a file would be another document.
+    """
+    try:
+        return Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return Path(os.path.realpath(path))
 
 
 def lock_path_of(document: Path) -> Path:
@@ -78,4 +96,5 @@ def sync_folder(folder: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.close(fd)

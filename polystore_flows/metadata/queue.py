@@ -47,13 +47,10 @@ class Request:
         self.update = update
         self._fifo = fifo
 
-    def answer(self, what: bytes, text: str = "") -> None:
-        """Tell the waiter, once."""
-        if self._fifo >= 0:
-            with contextlib.suppress(OSError):  # it has died or given up
-                os.write(self._fifo, what + text.replace("\n", " ").encode()[:3000] + b"\n")
-            os.close(self._fifo)
-            self._fifo = -1
+    def answer(self, what: bytes, text: str = "") -> bool:
+        """Tell the waiter, once; False if it lives and could not be told."""
+        fifo, self._fifo = self._fifo, -1
+        return fifo < 0 or _say(fifo, what + text.replace("\n", " ").encode()[:3000] + b"\n")
 
 
 class Queue:
@@ -91,9 +88,7 @@ class Queue:
 
     def _lives(self, name: str) -> bool:
         fifo = self._reach(name)
-        if fifo is not None:
-            os.close(fifo)
-        return fifo is not None
+        return fifo is not None and _say(fifo, b"")
 
     def claim(self, document: Path, limit: int) -> list[Request]:
         """Take the updates of `document` that wait. Needs the lock."""
@@ -122,7 +117,7 @@ class Queue:
                 return Request(identity, content, fifo)
         except OSError:
             pass  # given up meanwhile
-        os.close(fifo)
+        _say(fifo, b"")
         return None
 
     def call_next(self) -> None:
@@ -130,9 +125,7 @@ class Queue:
         for name in self.names():
             fifo = None if name.endswith(_PAYLOAD) else self._reach(name)
             if fifo is not None:
-                with contextlib.suppress(OSError):
-                    os.write(fifo, CALL + b"\n")
-                os.close(fifo)
+                _say(fifo, CALL + b"\n")
                 return
 
     def _reach(self, name: str) -> int | None:
@@ -217,7 +210,7 @@ class Place:
         """What became of the update: ``DONE``, ``UNSURE`` with a text, or None as yet."""
         if self._fifo is None or self._fifo.fd < 0:
             return None
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             self._said += os.read(self._fifo.fd, 1 << 16)
         for line in self._said.split(b"\n")[:-1]:
             if line[:1] in (DONE, UNSURE):
@@ -225,12 +218,12 @@ class Place:
         return None
 
     def withdraw(self) -> bool:
-        """Take the update back; False where another has it, or had it when it died."""
+        """Take the update back; False where another has it, had it when it died, or may have."""
         if not self._published:
             return True
         try:
             os.unlink(f"{self._queue.folder}/{self.id}{_PAYLOAD}")  # noqa: PTH108
-        except FileNotFoundError:
+        except OSError:
             return False
         self._published = False
         return True
@@ -245,6 +238,19 @@ class Place:
                 os.unlink(f"{self._queue.folder}/{self._name}")  # noqa: PTH108
             fifo.close()
         self._queue.close()
+
+
+def _say(fifo: int, what: bytes) -> bool:
+    """Write to a FIFO and close it; False if somebody who reads it did not get it."""
+    try:
+        return os.write(fifo, what) == len(what) if what else True
+    except BrokenPipeError:
+        return True
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(fifo)
 
 
 @functools.lru_cache(maxsize=8)

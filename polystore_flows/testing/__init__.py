@@ -1,0 +1,1 @@
+"""What is used to test this package, for others to test theirs."""
