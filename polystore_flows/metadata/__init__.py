@@ -3,7 +3,8 @@
 from polystore_flows.errors import FileLockError, FileLockTimeoutError, MetadataWriteError
 from polystore_flows.metadata.atomic import atomic_write_json
 from polystore_flows.metadata.document import atomic_update_json, read_json
-from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, file_lock, sidecar
+from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, file_lock
+from polystore_flows.metadata.paths import sidecar
 from polystore_flows.metadata.plate_writer import (
     AtomicMetadataWriter,
     MetadataUpdateRequest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -9,20 +10,20 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from polystore_flows.errors import CorruptMetadataError, MetadataWriteError, PolystoreError
-from polystore_flows.metadata.lock import (
-    DEFAULT_TIMEOUT,
+from polystore_flows.metadata.layout import encode
+from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
+from polystore_flows.metadata.notes import checksum
+from polystore_flows.metadata.paths import (
     HOST,
-    Hold,
-    hold_lock,
     local_path,
     lock_path_of,
     make_folders,
-    sidecar,
+    resolved,
     sync_folder,
 )
 
@@ -47,6 +48,10 @@ _HINTS = {
 
 class ForeignWriteError(Exception):
     """A writer that takes no lock has changed the document since it was read."""
+
+
+class UnsyncedError(MetadataWriteError):
+    """The new document is visible, but a loss of power may take it back."""
 
 
 def atomic_write_json(
@@ -75,12 +80,13 @@ def atomic_write_json(
         FileLockError: The lock cannot be taken, in time or at all.
         MetadataWriteError: The document could not be written.
     """
-    payload = encode(path, data)
+    payload = encode(local_path(path), data)
     document = writable(path)
     with hold_lock(lock_path_of(document), timeout, borrow=True) as hold:
         for _ in range(ATTEMPTS):
             with contextlib.suppress(ForeignWriteError):
-                return replace(document, payload, status_of(document), hold)
+                replace(document, payload, status_of(document), hold)
+                return hold.notes.acknowledge()
         raise interference(document)
 
 
@@ -91,8 +97,8 @@ def writable(path: str | os.PathLike[str]) -> Path:
         MetadataWriteError: It cannot be a document: a folder, or a link to nowhere.
     """
     given = local_path(path)
-    document = Path(os.path.realpath(given))
     with explained(given):
+        document = resolved(given)
         status = status_of(document)
         if status is None and given.is_symlink():
             raise MetadataWriteError(
@@ -113,70 +119,38 @@ def status_of(document: Path) -> os.stat_result | None:
         return None
 
 
-def encode(path: str | os.PathLike[str], data: dict[str, Any]) -> bytes:
-    """Return `data` as the text of a JSON document.
-
-    Raises:
-        TypeError: `data` is no dict.
-        ValueError: JSON has no way to say something in it.
-    """
-    if not isinstance(data, dict):
-        raise TypeError(f"{local_path(path)}: a document is a dict, not {type(data).__name__}")
-    try:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{local_path(path)}: this cannot be written as JSON, and nothing was: "
-            f"{_culprit(data) or error}"
-        ) from error
-    try:
-        return f"{text}\n".encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
-        return f"{json.dumps(data, indent=2, allow_nan=False)}\n".encode()
-
-
-def _culprit(data: dict[str, Any]) -> str | None:
-    """Name the first value that is not JSON, and where it stands."""
-    pending: list[tuple[str, Any, int]] = [("", data, 0)]
-    while pending:
-        where, value, depth = pending.pop()
-        if depth > 900:
-            return "it is nested too deeply or contains itself"
-        if isinstance(value, dict):
-            for key in value:
-                if not isinstance(key, str | int | float | None):
-                    return f"the key {key!r} of {where or 'the document'} is no string"
-            pending += [(f"{where}/{key}", value[key], depth + 1) for key in reversed(value)]
-        elif isinstance(value, list | tuple):
-            items = list(enumerate(value))[::-1]
-            pending += [(f"{where}/{index}", item, depth + 1) for index, item in items]
-        elif not isinstance(value, str | int | float | None):
-            return f"{where} is a {type(value).__module__}.{type(value).__qualname__}"
-        elif isinstance(value, float) and (
-            value != value or value in (float("inf"), -float("inf"))
-        ):
-            return f"{where} is {value}"
-    return None
-
-
-def load(document: Path) -> tuple[dict[str, Any] | None, os.stat_result | None]:
+def load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
     """Read a document and the status that tells this state of it from others.
 
     Returns:
-        The document and its status, or two Nones where nothing is.
+        Its text and its status, or two Nones where nothing is.
 
     Raises:
-        CorruptMetadataError: It is not the text of a JSON object.
         OSError: It could not be read.
     """
     try:
-        with open(document, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            content = file.read()
+        # A pipe would wait for its writer.
+        fd = os.open(document, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None, None
     try:
-        data = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)
+        status = os.fstat(fd)
+        parts = []
+        while part := os.read(fd, max(1 << 16, status.st_size + 1)):
+            parts.append(part)
+        return b"".join(parts), status
+    finally:
+        os.close(fd)
+
+
+def parse(document: Path, content: bytes) -> dict[str, Any]:
+    """Return what the text of a document says.
+
+    Raises:
+        CorruptMetadataError: It is not the text of a JSON object.
+    """
+    try:
+        data = json.loads(content.removeprefix(codecs.BOM_UTF8).decode(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         what = "it is empty" if not content.strip() else str(error)
         raise CorruptMetadataError(
@@ -187,61 +161,93 @@ def load(document: Path) -> tuple[dict[str, Any] | None, os.stat_result | None]:
             f"{document} holds no JSON object but {type(data).__name__}. "
             "It was left as it is; restore it from a copy"
         )
-    return data, status
-
-
-def _open_at_once(name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+    return data
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value")
 
 
-def replace(document: Path, payload: bytes, before: os.stat_result | None, hold: Hold) -> None:
+def replace(
+    document: Path,
+    payload: bytes,
+    before: os.stat_result | None,
+    hold: Hold,
+    ids: Sequence[str] = (),
+) -> None:
     """Put `payload` in the place of `document`, durably, if it is still as in `before`.
 
     Atomic. A failure leaves the old document and no temporary file; a crash leaves at most one
     temporary file, which the next writer removes.
 
+    Args:
+        document: The document.
+        payload: Its new text.
+        before: Its status when it was read.
+        hold: Its lock.
+        ids: The updates of others that `payload` holds.
+
     Raises:
         ForeignWriteError: The document is not as in `before` any more; nothing was written.
-        MetadataWriteError: The system refused; or the folder could not be synced: visible then.
+        UnsyncedError: The folder could not be synced: visible, but perhaps not for good.
+        MetadataWriteError: The system refused.
         FileLockError: The lock is not held by this process.
     """
-    base = sidecar(document)
     hold.check()
     with explained(document):
-        if hold.dirty:
-            _sweep(base)
-            hold.dirty = False
-        temporary = base.with_name(
-            f"{_stem(base.name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp"
-        )
+        recover(hold)
+        temporary = _temporary(hold.base)
         try:
-            _write(temporary, payload, before)
+            written = _write(temporary, payload, before)
+            hold.announce(document, (*checksum(payload), written.st_mtime_ns), list(ids))
             now = status_of(document)
             if _identity(now) != _identity(before):
                 raise ForeignWriteError
             try:
                 os.replace(temporary, document)  # noqa: PTH105 - the step that all is about
             except FileNotFoundError:  # swept: somebody else believes to hold the lock
+                hold.notes.batch = None
                 raise ForeignWriteError from None
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                temporary.unlink()  # which fails if an interrupt came after the replacement
+                hold.notes.batch = None
             raise
     try:
         sync_folder(document.parent)
     except OSError as error:
-        raise MetadataWriteError(
+        raise UnsyncedError(
             f"{document}: the new document is visible, but whether it survives a loss of power "
             f"is unknown: its folder could not be synced ({error.strerror}). Check the disk, "
             "then write again"
         ) from error
 
 
-def _write(temporary: Path, payload: bytes, before: os.stat_result | None) -> None:
+def recover(hold: Hold) -> None:
+    """Look after what crashed holders left: updates that nobody knows of, temporary files."""
+    if not hold.dirty:
+        return
+    look_again(hold)
+    settled = hold.notes.settle(hold.path.parent)
+    if settled is not None:
+        sync_folder(settled.parent)  # the one who died may not have come to that
+    _sweep(hold.base)
+    hold.recovered()
+
+
+def look_again(hold: Hold) -> None:
+    """Make a network file system ask its server what is in the folder of the lock."""
+    with contextlib.suppress(OSError):
+        temporary = _temporary(hold.base)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        temporary.unlink()
+
+
+def _temporary(base: Path) -> Path:
+    return base.with_name(f"{_stem(base.name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+
+
+def _write(temporary: Path, payload: bytes, before: os.stat_result | None) -> os.stat_result:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     # Private until mode and group are right; the umask decides for a new document.
     fd = os.open(temporary, flags, 0o666 if before is None else 0o600)
@@ -253,6 +259,7 @@ def _write(temporary: Path, payload: bytes, before: os.stat_result | None) -> No
             rest = rest[os.write(fd, rest) :]
         # Never tried again after a failure: the kernel may have dropped the pages as written.
         getattr(os, "fdatasync", os.fsync)(fd)
+        return os.fstat(fd)
     finally:
         os.close(fd)
 

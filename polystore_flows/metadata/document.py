@@ -1,27 +1,40 @@
-"""Read-modify-write of a shared JSON document."""
+"""Read-modify-write of a shared JSON document, alone or together with others who wait."""
 
 from __future__ import annotations
 
 import copy
 import errno
+import json
 import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from polystore_flows.errors import NotFoundError
+from polystore_flows.errors import CorruptMetadataError, MetadataWriteError, NotFoundError
 from polystore_flows.metadata.atomic import (
     ATTEMPTS,
     ForeignWriteError,
-    encode,
+    UnsyncedError,
     explained,
     interference,
     load,
+    look_again,
+    parse,
+    recover,
     replace,
     writable,
 )
-from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, hold_lock, local_path, lock_path_of
+from polystore_flows.metadata.changes import Change, apply, missing
+from polystore_flows.metadata.layout import Draft, unspeakable
+from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
+from polystore_flows.metadata.notes import checksum
+from polystore_flows.metadata.paths import ABSENT, local_path, lock_path_of, sync_folder
+from polystore_flows.metadata.queue import DONE, MOST, RETURNED, UNSURE, Request
 
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_REMEMBERED, _LARGEST = 4, 1 << 23  # documents whose text is kept, and bytes of the largest
+_PAUSES = (0.0, 0.05, 0.2)  # seconds before an old state of a document is looked at again
+_drafts: dict[Path, Draft] = {}
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -34,16 +47,16 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     document = local_path(path)
     try:
-        data, _ = load(document)
+        content, _ = load(document)
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise NotFoundError(f"{document} is a folder, not a document") from error
-        if error.errno not in _ABSENT:
+        if error.errno not in ABSENT:
             raise
-        data = None
-    if data is None:
-        raise _missing(path)
-    return data
+        content = None
+    if content is None:
+        raise missing(document)
+    return parse(document, content)
 
 
 def atomic_update_json(
@@ -84,44 +97,146 @@ def atomic_update_json(
     """
     if not isinstance(default_data, dict | None):
         raise TypeError(f"default_data must be a dict, not {type(default_data).__name__}")
-    return update(path, update_func, timeout, default_data or {})
+    document = writable(path)
+
+    def change(content: bytes | None) -> Draft:
+        data = copy.deepcopy(default_data or {}) if content is None else parse(document, content)
+        new = update_func(data)
+        if not isinstance(new, dict):
+            raise TypeError(
+                f"{document}: the update function must return the new document, a dict; "
+                f"it returned {'None' if new is None else type(new).__name__}"
+            )
+        draft = Draft(new)
+        try:
+            draft.render()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise unspeakable(document, new, error) from error
+        return draft
+
+    with hold_lock(lock_path_of(document), timeout) as hold:
+        return _commit(document, hold, change).data
 
 
-def update(
-    path: str | os.PathLike[str],
-    update_func: Callable[[dict[str, Any]], dict[str, Any]],
-    timeout: float,
-    default_data: dict[str, Any] | None,
-) -> dict[str, Any]:
-    """Do as `atomic_update_json`, but raise where there is no document and no default."""
-    if default_data is None:
+def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -> None:
+    """Make `change`, together with the changes of others who wait for the same document.
+
+    Atomic and durable as `atomic_update_json`. If this has to wait, whoever holds the lock may
+    make the change in the same commit as its own; this returns once that is durable. If that
+    process dies, the change is made exactly once all the same.
+
+    Raises:
+        NotFoundError: There is no document, and `change` does not make one.
+        ValueError: JSON has no way to say something in `change`.
+        CorruptMetadataError: The document is not the text of a JSON object, or not of the kind
+            that `change` is meant for.
+        FileLockTimeoutError: The lock was not released in time. Nothing was written, unless the
+            message says that the update may still be applied: then another process is at it.
+        FileLockError: The lock cannot be taken at all.
+        MetadataWriteError: The document could not be read or written.
+    """
+    encoded = change.encode(local_path(path))
+    if not change.creates:
         try:
             local_path(path).stat()
         except OSError as error:  # before anything is made beside it
-            if error.errno in _ABSENT:
-                raise _missing(path) from error
+            if error.errno in ABSENT:
+                raise missing(local_path(path)) from error
     document = writable(path)
-    with hold_lock(lock_path_of(document), timeout) as hold:
+    encoded = change.encode(document)
+
+    def make(content: bytes | None) -> Draft:
+        draft = _drafts.pop(document, None)
+        if content is None:
+            draft = None
+        elif draft is None or draft.content != content:
+            draft = Draft(parse(document, content), content)
+        return apply(encoded, draft, document)
+
+    with hold_lock(lock_path_of(document), timeout, update=encoded) as hold:
+        if hold.answer is not None:
+            if hold.answer.startswith(UNSURE):
+                raise MetadataWriteError(hold.answer[1:].decode())
+        elif hold.doubt is None or not _is_in(document, hold, hold.doubt):
+            draft = _commit(document, hold, make)
+            if len(draft.content) <= _LARGEST:
+                _drafts[document] = draft
+                while len(_drafts) > _REMEMBERED:
+                    _drafts.pop(next(iter(_drafts)), None)
+
+
+def _is_in(document: Path, hold: Hold, update: str) -> bool:
+    """Whether an update is in the document whose committer died before saying so."""
+    with explained(document):
+        recover(hold)
+        if not hold.notes.is_settled(update):
+            return False
+        sync_folder(document.parent)
+        return True
+
+
+def _commit(document: Path, hold: Hold, change: Callable[[bytes | None], Draft]) -> Draft:
+    """Change a document under its lock, and take along what others have asked for.
+
+    Returns:
+        What `change` returned, with the text that was written.
+    """
+    requests: list[Request] = []
+    done: list[Request] = []
+    with explained(document):
+        recover(hold)
+    try:
         for _ in range(ATTEMPTS):
             with explained(document, "read"):
-                data, status = load(document)
-            if data is None:
-                if default_data is None:
-                    raise _missing(path)
-                data = copy.deepcopy(default_data)
-            new = update_func(data)
-            if not isinstance(new, dict):
-                raise TypeError(
-                    f"{document}: the update function must return the new document, a dict; "
-                    f"it returned {'None' if new is None else type(new).__name__}"
-                )
+                content, status = _latest(document, hold)
+            draft = change(content)
+            if hold.noted:  # else nobody could tell after a crash what was committed
+                requests += hold.queue.claim(document, MOST - len(requests))
+            done, payload = _joined(draft, requests, document)
             try:
-                replace(document, encode(document, new), status, hold)
+                replace(document, payload, status, hold, [request.id for request in done])
             except ForeignWriteError:
                 continue
-            return new
+            hold.notes.acknowledge([r.id for r in done if not r.answer(DONE)])
+            return draft
         raise interference(document)
+    except UnsyncedError as error:
+        hold.notes.acknowledge([r.id for r in done if not r.answer(UNSURE, str(error))])
+        raise
+    finally:
+        for request in requests:  # those without an answer see for themselves
+            request.answer(RETURNED)
 
 
-def _missing(path: str | os.PathLike[str]) -> NotFoundError:
-    return NotFoundError(f"there is no document {os.fspath(path)}; create it first")
+def _joined(draft: Draft, requests: list[Request], document: Path) -> tuple[list[Request], bytes]:
+    """Apply `requests` to a document; returns those that could be, and the text of it all."""
+    own = draft.content
+    if requests and own:  # the dict of a caller, which is to hold the change of that caller only
+        draft = Draft(json.loads(own))
+    done = []
+    for request in requests:
+        try:
+            apply(request.update, draft, document)
+        except CorruptMetadataError:
+            continue  # its owner will see that too, and say it
+        done.append(request)
+    return done, draft.render() if done or not own else own
+
+
+def _latest(document: Path, hold: Hold) -> tuple[bytes | None, os.stat_result | None]:
+    """Read the document, and again if it is older than what was committed last.
+
+    A client of a network file system may go on seeing the file that was replaced. Whatever else
+    differs from the notes in the lock file was written by somebody who does not know of them.
+    """
+    content, status = load(document)
+    noted = hold.notes.seen.get(hold.name_of(document))
+    for pause in _PAUSES:
+        if noted is None or (status is not None and status.st_mtime_ns > noted[2]):
+            break
+        if content is not None and checksum(content) == noted[:2]:
+            break
+        time.sleep(pause)
+        look_again(hold)
+        content, status = load(document)
+    return content, status

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polystore_flows.errors import CorruptMetadataError
-from polystore_flows.metadata.document import atomic_update_json, update
-from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, local_path
+from polystore_flows.metadata.changes import Change
+from polystore_flows.metadata.document import apply_change
+from polystore_flows.metadata.lock import DEFAULT_TIMEOUT
+from polystore_flows.metadata.paths import local_path
 
 METADATA_FILENAME = "openhcs_metadata.json"
 SUBDIRECTORIES = "subdirectories"
@@ -42,9 +43,10 @@ class MetadataUpdateRequest:
 class AtomicMetadataWriter:
     """Writes a plate's metadata document while others write it too.
 
-    Every method is one `atomic_update_json`: atomic, durable, and no other update is lost. It
-    overwrites what its own text names and nothing else, and a failure leaves the document as it
-    was. Instances hold no lock and no open file, and can be pickled and shared by threads.
+    Every method is atomic, durable, and loses no other update. It overwrites what its own text
+    names and nothing else, and a failure leaves the document as it was. Updates of one document
+    that wait at the same time are committed together (`apply_change`). Instances hold no lock
+    and no open file, and can be pickled and shared by threads.
 
     Args:
         timeout: Seconds that each update waits for the document's lock; 0 tries once.
@@ -75,15 +77,10 @@ class AtomicMetadataWriter:
     def apply(self, request: MetadataUpdateRequest) -> None:
         """Do what `request` says; the same as `create_or_update_metadata`."""
         _check(request.sub_dir, request.metadata)
-
-        def change(document: dict[str, Any]) -> dict[str, Any]:
-            entries = _section(document, SUBDIRECTORIES, request.metadata_path)
-            entries[request.sub_dir] = dict(request.metadata)
-            if request.available_backends is not None:
-                document[AVAILABLE_BACKENDS] = dict(request.available_backends)
-            return document
-
-        atomic_update_json(request.metadata_path, change, self.timeout)
+        change = Change().set(SUBDIRECTORIES, request.sub_dir, value=dict(request.metadata))
+        if request.available_backends is not None:
+            change.set(AVAILABLE_BACKENDS, value=dict(request.available_backends))
+        apply_change(request.metadata_path, change, self.timeout)
 
     def update_available_backends(
         self, metadata_path: str | os.PathLike[str], available_backends: Mapping[str, bool]
@@ -93,12 +90,8 @@ class AtomicMetadataWriter:
         Raises:
             NotFoundError: There is no document; nothing is made.
         """
-
-        def change(document: dict[str, Any]) -> dict[str, Any]:
-            document[AVAILABLE_BACKENDS] = dict(available_backends)
-            return document
-
-        update(metadata_path, change, self.timeout, default_data=None)
+        change = Change(create=False).set(AVAILABLE_BACKENDS, value=dict(available_backends))
+        apply_change(metadata_path, change, self.timeout)
 
     def merge_subdirectory_metadata(
         self,
@@ -110,21 +103,17 @@ class AtomicMetadataWriter:
         Keys that are named are overwritten and others stay, except that ``available_backends``
         of an entry is itself merged: a backend that it does not name stays.
         """
+        change = Change().merge(SUBDIRECTORIES, value={})
         for sub_dir, metadata in subdirectory_updates.items():
             _check(sub_dir, metadata)
-
-        def change(document: dict[str, Any]) -> dict[str, Any]:
-            entries = _section(document, SUBDIRECTORIES, metadata_path)
-            for sub_dir, metadata in subdirectory_updates.items():
-                entry = _section(entries, sub_dir, metadata_path)
-                for key, value in metadata.items():
-                    if key == AVAILABLE_BACKENDS and isinstance(value, Mapping):
-                        _section(entry, key, metadata_path).update(value)
-                    else:
-                        entry[key] = value
-            return document
-
-        atomic_update_json(metadata_path, change, self.timeout)
+            entry = (SUBDIRECTORIES, sub_dir)
+            change.merge(*entry, value={})
+            for key, value in metadata.items():
+                if key == AVAILABLE_BACKENDS and isinstance(value, Mapping):
+                    change.merge(*entry, key, value=value)
+                else:
+                    change.set(*entry, key, value=value)
+        apply_change(metadata_path, change, self.timeout)
 
 
 def _check(sub_dir: str, metadata: Mapping[str, Any]) -> None:
@@ -134,13 +123,3 @@ def _check(sub_dir: str, metadata: Mapping[str, Any]) -> None:
         raise TypeError(
             f"the metadata of {sub_dir!r} must be a mapping, not {type(metadata).__name__}"
         )
-
-
-def _section(parent: dict[str, Any], key: str, path: str | os.PathLike[str]) -> dict[str, Any]:
-    section = parent.setdefault(key, {})
-    if not isinstance(section, dict):
-        raise CorruptMetadataError(
-            f"{os.fspath(path)}: {key!r} is no JSON object but {type(section).__name__}. "
-            "The document was left as it is; restore it from a copy"
-        )
-    return section

@@ -1,1 +1,1 @@
-"""Shipped test suites: ``contract_suites`` runs them over the rigs of ``rigs``; needs pytest."""
+"""Shipped tests: contract suites over rigs (they need pytest), and a harness of faults."""

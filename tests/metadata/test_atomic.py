@@ -112,12 +112,14 @@ def test_in_a_zarr_hierarchy_the_folder_of_the_document_is_synced(
     assert log[-2:] == [("replace", "zarr.json"), ("sync", "B")]
 
 
-def test_the_text_is_indented_utf8_in_the_order_given(tmp_path: Path) -> None:
+def test_the_text_is_readable_utf8_in_the_order_given(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    atomic_write_json(path, {"z": "µm – 日本", "a": [1, 2.5, None, True], 3: {}})
+    data: dict[Any, Any] = {"z": "µm – 日本", "a": [1, 2.5, None, True], 3: {}, "e": {"x": {}}}
+    atomic_write_json(path, data | {"long": [{"name": "n" * 60}] * 2})
+    line = '    {"name": "' + "n" * 60 + '"}'
     assert path.read_text("utf-8") == (
-        '{\n  "z": "µm – 日本",\n'
-        '  "a": [\n    1,\n    2.5,\n    null,\n    true\n  ],\n  "3": {}\n}\n'
+        '{\n  "z": "µm – 日本",\n  "a": [1, 2.5, null, true],\n  "3": {},\n'
+        f'  "e": {{\n    "x": {{}}\n  }},\n  "long": [\n{line},\n{line}\n  ]\n}}\n'
     )
 
 

@@ -110,7 +110,7 @@ def test_a_document_removed_while_waiting_is_not_made_again(
 ) -> None:
     """It is missing when it counts, which is under the lock."""
     atomic_write_json(path, {})
-    real = AtomicMetadataWriter.update_available_backends.__globals__["update"]
+    real = AtomicMetadataWriter.update_available_backends.__globals__["apply_change"]
     lock = real.__globals__["hold_lock"]
 
     def remove_then_lock(*args: Any, **kwargs: Any) -> Any:

@@ -1,0 +1,115 @@
+"""An update of a document said as data, so that another process can make it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from polystore_flows.errors import CorruptMetadataError, NotFoundError
+from polystore_flows.metadata.layout import Draft, unspeakable
+
+
+class Change:
+    """Steps that are made together, in their order, or not at all.
+
+    A path is the keys that lead to a value; objects on the way are made where they are missing.
+
+    Args:
+        create: Make the document where there is none, instead of raising.
+    """
+
+    def __init__(self, *, create: bool = True) -> None:
+        self.creates = create
+        self._steps: list[tuple[str, tuple[str, ...], Any]] = []
+
+    def set(self, *path: str, value: Any) -> Change:
+        """Put `value` there, whatever was there."""
+        self._steps.append(("set", path, value))
+        return self
+
+    def merge(self, *path: str, value: Mapping[str, Any]) -> Change:
+        """Set the keys of `value` in the object there; its other keys stay."""
+        self._steps.append(("merge", path, dict(value)))
+        return self
+
+    def append(self, *path: str, value: Any) -> Change:
+        """Put `value` at the end of the list there."""
+        self._steps.append(("append", path, value))
+        return self
+
+    def encode(self, document: Path) -> bytes:
+        """Return the change as two lines: the document, and what to do.
+
+        Raises:
+            ValueError: JSON has no way to say something in it.
+        """
+        said = {"create": self.creates, "steps": self._steps}
+        try:
+            text = json.dumps(said, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            for _, path, value in self._steps:
+                fault = unspeakable(document, value, error, "".join(f"/{key}" for key in path))
+                if str(error) not in str(fault):  # this step is the culprit
+                    raise fault from error
+            raise unspeakable(document, {}, error) from error
+        return f"{json.dumps(str(document))}\n{text}\n".encode()
+
+
+def apply(encoded: bytes, draft: Draft | None, document: Path) -> Draft:
+    """Make the change that `Change.encode` gave.
+
+    Args:
+        encoded: The change.
+        draft: The document, changed in place; None where there is none.
+        document: Its path, for messages.
+
+    Raises:
+        NotFoundError: There is no document, and the change does not make one.
+        CorruptMetadataError: Something in the document is not what the change needs; `draft` is
+            as it was.
+    """
+    said = json.loads(encoded.split(b"\n", 1)[1])
+    if draft is None:
+        if not said["create"]:
+            raise missing(document)
+        draft = Draft({})
+    for verb, path, _ in said["steps"]:
+        _check(draft.data, verb, path, document)
+    for verb, path, value in said["steps"]:
+        _make(draft, verb, path, value)
+    return draft
+
+
+def missing(path: object) -> NotFoundError:
+    """Return the error for a document that is not there."""
+    return NotFoundError(f"there is no document {path}; create it first")
+
+
+def _check(data: dict[str, Any], verb: str, path: list[str], document: Path) -> None:
+    value: Any = data
+    kinds = [dict] * (len(path) - 1) + [{"set": object, "merge": dict, "append": list}[verb]]
+    for key, kind in zip(path, kinds, strict=True):
+        if key not in value:
+            return
+        value = value[key]
+        if not isinstance(value, kind):
+            what = "object" if kind is dict else "array"
+            raise CorruptMetadataError(
+                f"{document}: {key!r} is no JSON {what} but {type(value).__name__}. "
+                "The document was left as it is; restore it from a copy"
+            )
+
+
+def _make(draft: Draft, verb: str, path: list[str], value: Any) -> None:
+    draft.touch(path)
+    inside = draft.data
+    for key in path[:-1]:
+        inside = inside.setdefault(key, {})
+    if verb == "set":
+        inside[path[-1]] = value
+    elif verb == "merge":
+        inside.setdefault(path[-1], {}).update(value)
+    else:
+        inside.setdefault(path[-1], []).append(value)
