@@ -26,7 +26,9 @@ from ...hcs import ngff
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
+from . import check
 from .arrays import ZarrImage
+from .check import Finding
 from .commit import changing, set_labels, unlist_field, unlist_wells
 from .listing import children, is_directory, label_names, walk
 from .nodes import commit_time, find_document, read_attributes, translated, tree_size
@@ -58,6 +60,15 @@ class ZarrBackend(StorageBackend, PlateStore):
         """Make an empty plate; atomic, nothing is overwritten. See ``PlateStore``."""
         target = self._plate_target(uri)
         return create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
+
+    def check_plate(self, uri: Identifier, *, repair: bool = False) -> list[Finding]:
+        """What is wrong with a plate; with `repair` what was wrong and is mended now.
+
+        See `check` for the rules. Without `repair` nothing is changed.
+        """
+        target = self._plate_target(uri)
+        act = check.repair if repair else check.check
+        return act(target.root, target.plate_uri)
 
     # Loading
 
