@@ -1,8 +1,9 @@
-"""Arrays of fields and label images: how they are laid out, written and read by zarr-python.
+"""Fields and label images: how their arrays are laid out, written and read.
 
 A chunk is one plane, so that reading a plane reads one chunk. NGFF 0.5 puts all chunks of a
 level into shards of at most 256 MB, split over t, then c, to keep the number of files small;
-NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling.
+NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling. Shards are
+written and read in `shards`, all other arrays by zarr-python.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...hcs import ngff
 from ...hcs.image import AXES, Channel, ImageInfo, halve
 from ...hcs.plate import Image
 from .nodes import find_document, make_group, read_attributes, translated
+from .shards import ShardedArray, open_sharded
 
 T = TypeVar("T")
 
@@ -133,11 +135,9 @@ class ZarrImage(Image):
         return status.st_ino, status.st_mtime_ns
 
     def _array(self, level: int) -> Any:
-        import zarr
-
         if level not in self._arrays:
             path = self._group / self._document.paths[level]
-            self._arrays[level] = zarr.open_array(path, mode="r")
+            self._arrays[level] = open_sharded(path) or _open_foreign(path)
         return self._arrays[level]
 
     def _read(self, level: int, t: int | None, c: int | None, z: int | None) -> NDArray[Any]:
@@ -184,42 +184,36 @@ def _write_pyramid(
     labels: bool,
 ) -> None:
     for level in range(levels):
-        _create(group / str(level), array, axes, version)[...] = array
+        path = group / str(level)
+        if version == "0.5":
+            ShardedArray(path, array.shape, _shard(array), array.dtype).write(array, axes)
+        else:
+            _write_v2(path, array)
         if level + 1 < levels:
             array = halve(array, labels=labels)
 
 
-def _create(path: Path, array: NDArray[Any], axes: tuple[str, ...], version: ngff.Version) -> Any:
+def _write_v2(path: Path, array: NDArray[Any]) -> None:
+    import zarr
+    from numcodecs import Blosc
+
+    stored = zarr.create_array(
+        path,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(1,) * (array.ndim - 2) + array.shape[-2:],
+        fill_value=0,
+        zarr_format=2,
+        compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+    stored[...] = array
+
+
+def _open_foreign(path: Path) -> Any:
     import zarr
 
-    chunks = (1,) * (array.ndim - 2) + array.shape[-2:]
-    common: dict[str, Any] = {
-        "store": path,
-        "shape": array.shape,
-        "dtype": array.dtype,
-        "chunks": chunks,
-        "fill_value": 0,
-    }
-    if version == "0.4":
-        from numcodecs import Blosc
-
-        return zarr.create_array(
-            **common,
-            zarr_format=2,
-            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-        )
-    from zarr.codecs import BloscCodec
-
-    return zarr.create_array(
-        **common,
-        zarr_format=3,
-        shards=_shard(array),
-        compressors=BloscCodec(
-            cname="lz4", clevel=5, shuffle="bitshuffle", typesize=array.dtype.itemsize
-        ),
-        dimension_names=axes,
-    )
+    return zarr.open_array(path, mode="r")
 
 
 def _shard(array: NDArray[Any]) -> tuple[int, ...]:
