@@ -338,9 +338,9 @@ class ZarrBackend(StorageBackend, PlateStore):
         target = parse_target(directory)
         if not self.is_dir(directory):
             plate = target.open("r+")
-            with suppress(URIError):
-                if target.address.kind != "file":
-                    raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
+            parts = target.inner.split("/")
+            if parts[0] in plate.rows and "tables" not in parts[2:]:
+                raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
             with translated(str(target.uri)):
                 make_folder(plate, plate.root / target.stored(plate))
         return target.uri.text
