@@ -284,7 +284,7 @@ class Plate(ABC):
         labels = labels or {}
         for field in images:
             check_field_name(str(field))
-        arrays = {str(f): self._fit(well, f, data) for f, data in images.items()}
+        arrays = {str(f): self.fit_image(well, f, data) for f, data in images.items()}
         if not arrays:
             raise MismatchError(f"{self.uri}/{well}: a well needs at least one field")
         for field in labels:
@@ -341,7 +341,8 @@ class Plate(ABC):
         if self.mode != "r+":
             raise ReadOnlyError(f"{self.uri} is open for reading; open it with mode='r+'")
 
-    def _fit(self, well: str, field: int | str, data: ArrayLike) -> NDArray[Any]:
+    def fit_image(self, well: str, field: int | str, data: ArrayLike) -> NDArray[Any]:
+        """A field checked against the plate's channels, as ``(t, c, z, y, x)``."""
         where = f"{self.uri}/{well}/{field}"
         try:
             array = five_dimensional(data)

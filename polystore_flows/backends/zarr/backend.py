@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ...contracts import (
     PlateStore,
     Stat,
     StorageBackend,
+    check_batch,
+    check_identifiers,
     name_matches,
 )
 from ...errors import AlreadyExistsError, MismatchError, NotFoundError, UnsupportedError, URIError
@@ -28,6 +30,7 @@ from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
 from . import check
 from .arrays import ZarrImage
+from .batches import images_in, load_images, save_fields
 from .check import Finding
 from .commit import changing, set_labels, unlist_field, unlist_wells
 from .listing import children, is_directory, label_names, walk
@@ -85,6 +88,31 @@ class ZarrBackend(StorageBackend, PlateStore):
         if address.field is None:
             return {field: well.image(field).read() for field in well.fields}
         return self._image(plate, address).select(address.planes)
+
+    def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:
+        """`load` for each, in their order; opens each image once, reads nothing twice."""
+        check_identifiers(identifiers)
+        targets = images_in(identifiers)
+        return super().load_batch(identifiers) if targets is None else load_images(targets)
+
+    def save_batch(
+        self,
+        data_list: Sequence[Any],
+        identifiers: Sequence[Identifier],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write fields, one commit a well; all are checked before anything is written.
+
+        Atomic for each well; a failure leaves the wells before it written. Other things than
+        fields are written one by one, as `save` does.
+        """
+        check_batch(data_list, identifiers)
+        targets = images_in(identifiers)
+        if targets is None or any(target.address.kind != "field" for target in targets):
+            super().save_batch(data_list, identifiers, overwrite=overwrite)
+        else:
+            save_fields(data_list, targets, overwrite=overwrite)
 
     def list_files(
         self,

@@ -110,26 +110,28 @@ def check_well(
     *,
     overwrite: bool,
     keep_others: bool,
+    like: Any = None,
 ) -> None:
     """Refuse what must not be overwritten, and images unlike the plate's fields.
 
     Args:
         plate, well, overwrite, keep_others: as in `write_well`.
         images: field -> anything with a shape and a dtype.
+        like: what fields of a plate without wells are to be like; by default the first image.
     """
     present = plate.present(well)
     taken = [f for f in images if f in present] if keep_others else list(present)
     if taken and not overwrite:
         raise _exists(f"{plate.uri}/{well}" + (f"/{taken[0]}" if keep_others else ""))
-    like = plate.ours.get("field")
-    if like is None:
-        first = plate.first_image or next(iter(images.values()))
-        like = {"shape": first.shape, "dtype": str(first.dtype)}
+    known = plate.ours.get("field")
+    if known is None:
+        first = plate.first_image or like or next(iter(images.values()))
+        known = {"shape": first.shape, "dtype": str(first.dtype)}
     for field, image in images.items():
-        if (image.shape, str(image.dtype)) != (tuple(like["shape"]), like["dtype"]):
+        if (image.shape, str(image.dtype)) != (tuple(known["shape"]), known["dtype"]):
             raise MismatchError(
                 f"{plate.uri}/{well}/{field}: the array is {image.shape} {image.dtype}, but "
-                f"fields of this plate are {tuple(like['shape'])} {like['dtype']}; convert it "
+                f"fields of this plate are {tuple(known['shape'])} {known['dtype']}; convert it "
                 "or write it to another plate"
             )
 
