@@ -39,6 +39,11 @@ _SHARED_MEMORY = "/dev/shm"
 _CLOSURE, _UPDATE, _PAYLOAD = ".turn", ".update", ".json"
 
 
+def address(document: Path) -> bytes:
+    """The first line of an update, which says what it is for."""
+    return json.dumps(str(document)).encode()
+
+
 class Request:
     """An update of another thread or process that this one is about to commit."""
 
@@ -57,16 +62,21 @@ class Queue:
     """The waiters of this host and user for one lock file.
 
     Args:
-        key: Device and inode of the lock file.
+        folder: Where they are; None where there is no place for that.
     """
 
-    def __init__(self, key: tuple[int, int]) -> None:
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, key: tuple[int, int]) -> Queue:
+        """Return the queue for the lock file with this device and inode."""
         root = _root(os.geteuid())
-        self.folder = root and f"{root}/{key[0]:x}-{key[1]:x}"
+        return cls(root and f"{root}/{key[0]:x}-{key[1]:x}")
 
     def names(self) -> list[str]:
         """All files of the queue, the oldest waiter's first."""
-        if self.folder is None:
+        if self.folder is None or not os.access(self.folder, os.F_OK):
             return []
         try:
             return sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
@@ -93,7 +103,7 @@ class Queue:
     def claim(self, document: Path, limit: int) -> list[Request]:
         """Take the updates of `document` that wait. Needs the lock."""
         claimed: list[Request] = []
-        about = json.dumps(str(document)).encode()
+        about = address(document)
         for name in self.names():
             if len(claimed) >= limit:
                 break
@@ -114,7 +124,7 @@ class Queue:
             lines = content.split(b"\n")
             if len(lines) == 3 and lines[0] == about:  # else it is still being written
                 os.unlink(payload)  # noqa: PTH108 - the claim: one unlink succeeds, not two
-                return Request(identity, content, fifo)
+                return Request(identity, lines[1], fifo)
         except OSError:
             pass  # given up meanwhile
         _say(fifo, b"")
@@ -153,7 +163,8 @@ class Place:
 
     Args:
         queue: The queue.
-        update: The update as `Change.encode` says it; None where only the lock itself will do.
+        update: The `address` of the document and the `Change`, as two lines; None where only the
+            lock itself will do.
     """
 
     def __init__(self, queue: Queue, update: bytes | None) -> None:
@@ -269,5 +280,16 @@ def _root(user: int) -> str | None:
                 and not status.st_mode & 0o077
                 and os.access(folder, os.W_OK | os.X_OK)
             ):
+                _tidy(folder)
                 return folder
     return None
+
+
+def _tidy(root: str) -> None:
+    """Remove what processes left that were killed while they waited for documents long gone."""
+    for name in os.listdir(root)[:16]:  # noqa: PTH208
+        queue = Queue(f"{root}/{name}")
+        for waiter in queue.names():
+            if not waiter.endswith(_PAYLOAD):
+                queue._lives(waiter)
+        queue.close()

@@ -86,7 +86,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def waiters(document: Path) -> list[str]:
     status = Path(f"{document}.lock").stat()
-    return queue.Queue((status.st_dev, status.st_ino)).names()
+    return queue.Queue.of((status.st_dev, status.st_ino)).names()
 
 
 def test_1600_updates_of_32_processes_need_at_most_160_commits(tmp_path: Path) -> None:
@@ -240,6 +240,21 @@ def test_a_waiter_that_is_killed_is_forgotten(tmp_path: Path) -> None:
     outputs(processes[1:])
     assert read_json(document) == {"log": ["p1-0"]}
     assert waiters(document) == []
+
+
+def test_what_killed_waiters_of_vanished_documents_left_is_removed(tmp_path: Path) -> None:
+    document = tmp_path / "a.json"
+    with file_lock(document):
+        processes = crowd(document, 1, 1)
+        wait_until(lambda: len(waiters(document)) == 2)
+        status = Path(f"{document}.lock").stat()
+        folder = queue.Queue.of((status.st_dev, status.st_ino)).folder
+        assert folder is not None
+        processes[0].kill()
+        processes[0].communicate()
+        assert len(list(Path(folder).iterdir())) == 2
+        queue._tidy(str(Path(folder).parent))
+        assert not Path(folder).exists()
 
 
 def test_closures_wait_in_line_and_are_not_overtaken_for_long(tmp_path: Path) -> None:
@@ -397,23 +412,39 @@ def test_an_unsynced_folder_is_told_to_everybody_in_the_commit(
     assert read_json(document) == {"log": [1]}
 
 
-def test_the_text_after_many_changes_is_that_of_the_whole_document() -> None:
+VALUES: list[Any] = [
+    {"a": {"x": 1, "y": {"z": [1]}}, "b": [], "c": 3},
+    {
+        "a": {"long": {"n" * 50: "v" * 50, "list": [["w" * 90], {}]}, "x": "{"},
+        "b": ["x" * 99],
+        "c": "[",
+    },
+    {"b": {}, "a": {"x": None, "q": "\n  }\u2028"}, "c": [{"k": "é" * 90}, [["[" * 90]]]},
+    {"a": {"x": "half \ud83d"}, "b": [1], "c": 1e22},
+]
+
+
+@pytest.mark.parametrize("data", VALUES)
+@pytest.mark.parametrize("adopted", [False, True])
+def test_the_text_after_many_changes_is_that_of_the_whole_document(
+    data: dict[str, Any], adopted: bool
+) -> None:
     """The text of untouched entries is kept; it must never be stale."""
-    draft = Draft({"a": {"x": 1, "y": {"z": [1]}}, "b": [], "c": 3})
-    for path, value in [
-        (["a", "x"], 2),
-        (["a", "new"], "é\ud83d"),
-        (["b"], {"k": {}}),
-        (["c"], 1.5),
-    ]:
-        draft.render()
+    draft = Draft(json.loads(json.dumps(data)))
+    changes = [(["a", "x"], 2), (["a", "new"], "é"), (["b"], {"k": {}}), (["c"], 1.5)]
+    for path, value in changes:
+        content = draft.render()
+        assert json.loads(content) == draft.data
+        if adopted:
+            draft = Draft(json.loads(content))
+            draft.adopt(content)
+            assert json.loads(draft.render()) == draft.data
         draft.touch(path)
         inside = draft.data
         for key in path[:-1]:
             inside = inside[key]
         inside[path[-1]] = value
         assert draft.render() == Draft(draft.data).render()
-        assert json.loads(draft.content) == draft.data
 
 
 def test_the_lock_file_is_readable_and_says_nothing_false_after_a_commit(tmp_path: Path) -> None:
