@@ -183,6 +183,22 @@ def test_a_waiter_that_is_killed_is_forgotten(tmp_path: Path) -> None:
     assert waiters(document) == []
 
 
+def test_a_waiter_that_is_stopped_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """It is the first in line, but calls to it would not be heard."""
+    document = tmp_path / "a.json"
+    with file_lock(document):
+        (stopped,) = crowd(document, 1, 1)
+        wait_until(lambda: len(waiters(document)) == 2)
+        stopped.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    outputs(crowd(document, 8, 40))
+    assert time.monotonic() - began < 10
+    stopped.send_signal(signal.SIGCONT)
+    outputs([stopped])
+    assert len(set(read_json(document)["log"])) == 320  # p0-0 is in there twice: two processes
+    assert len(read_json(document)["log"]) == 321
+
+
 def test_what_killed_waiters_of_vanished_documents_left_is_removed(tmp_path: Path) -> None:
     document = tmp_path / "a.json"
     with file_lock(document):
