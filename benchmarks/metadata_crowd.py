@@ -87,8 +87,8 @@ def _entry(number: int) -> dict[str, Any]:
     return {"main": True, "path": f"images/well{number}", "fields": 4, "mean": number * 1.25}
 
 
-def worker(update: Update, number: int, entries: int, seconds: float, limit: int) -> dict[str, Any]:
-    """Update for some seconds, or `limit` times; returns what was measured."""
+def worker(update: Update, number: int, entries: int, updates: int) -> dict[str, Any]:
+    """Make a number of updates, one after the other; returns what was measured."""
     commits = 0
     replace = os.replace
 
@@ -99,8 +99,7 @@ def worker(update: Update, number: int, entries: int, seconds: float, limit: int
 
     os.replace = counted  # type: ignore[assignment]
     waits: list[float] = []
-    end = time.monotonic() + seconds
-    while (time.monotonic() < end) if not limit else len(waits) < limit:
+    while len(waits) < updates:
         name = f"well{(number * 97 + len(waits)) % entries}"
         began = time.perf_counter()
         update(name, _entry(len(waits)))
@@ -109,7 +108,7 @@ def worker(update: Update, number: int, entries: int, seconds: float, limit: int
 
 
 def main() -> None:
-    kind, where, processes, entries, seconds, limit = sys.argv[1:]
+    kind, where, processes, entries, updates = sys.argv[1:]
     with tempfile.TemporaryDirectory(dir=where) as folder:
         path = Path(folder) / "metadata.json"
         prepare(kind, path, int(entries))
@@ -121,7 +120,7 @@ def main() -> None:
             if child == 0:
                 update = KINDS[kind](path)
                 os.read(go_read, 1)
-                result = worker(update, number, int(entries), float(seconds), int(limit))
+                result = worker(update, number, int(entries), int(updates))
                 Path(folder, f"result{number}").write_text(json.dumps(result))
                 os._exit(0)
             children.append(child)

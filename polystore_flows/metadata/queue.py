@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ import random
 import select
 import stat
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,12 +90,14 @@ class Queue:
         return any(name.endswith(_CLOSURE) and self._lives(name) for name in self.names())
 
     def is_first(self, waiter: str) -> bool:
-        """Whether nobody alive has waited longer."""
+        """Whether nobody who still listens has waited longer."""
         for name in self.names():
             if name == waiter:
                 break
-            if not name.endswith(_PAYLOAD) and self._lives(name):
-                return False
+            if not name.endswith(_PAYLOAD):
+                fifo = self._reach(name)
+                if fifo is not None and _say(fifo, b"", only_if_heard=True):
+                    return False
         return True
 
     def _lives(self, name: str) -> bool:
@@ -134,8 +138,7 @@ class Queue:
         """Wake who has waited longest; called after the lock was released."""
         for name in self.names():
             fifo = None if name.endswith(_PAYLOAD) else self._reach(name)
-            if fifo is not None:
-                _say(fifo, CALL + b"\n")
+            if fifo is not None and _say(fifo, CALL + b"\n", only_if_heard=True):
                 return
 
     def _reach(self, name: str) -> int | None:
@@ -251,9 +254,18 @@ class Place:
         self._queue.close()
 
 
-def _say(fifo: int, what: bytes) -> bool:
-    """Write to a FIFO and close it; False if somebody who reads it did not get it."""
+def _say(fifo: int, what: bytes, *, only_if_heard: bool = False) -> bool:
+    """Write to a FIFO and close it; False if somebody who reads it did not get it.
+
+    Args:
+        fifo: Its descriptor.
+        what: At most as much as a pipe takes at once.
+        only_if_heard: Not if the reader has not yet heard what was said before: it has its
+            answer, was called already, or is stopped.
+    """
     try:
+        if only_if_heard and any(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4))):
+            return False
         return os.write(fifo, what) == len(what) if what else True
     except BrokenPipeError:
         return True
