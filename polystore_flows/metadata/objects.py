@@ -171,6 +171,9 @@ def change_object_json(
             ) from error
         if not queue.answered(identity):
             raise
+    except BaseException:
+        queue.withdraw(path)
+        raise
 
 
 def _wait(

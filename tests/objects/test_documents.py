@@ -283,6 +283,22 @@ def test_what_a_killed_process_had_claimed_is_made_once(rig, uri):
     assert sorted(keys) == ["first", "last", "made", "not made"]
 
 
+@pytest.mark.slow
+def test_processes_that_are_killed_lose_no_update_of_others(rig, uri, hosts):
+    """Whoever has the turn holds the updates of all; some of the killed had it."""
+    environments = hosts(6, together=True)
+    victims = 3
+    workers.run("steps", uri, 25, environments, kill=victims)
+    keys = read_object_json(uri)["keys"]
+    assert len(keys) == len(set(keys))
+    lasting = [key for key in keys if int(key.partition("-")[0]) >= victims]
+    assert sorted(lasting) == sorted(f"{p}-{u}" for p in range(victims, 6) for u in range(25))
+    assert len(keys) < 6 * 25  # some were killed in time
+    before = time.monotonic()
+    change_object_json(uri, [("set", ["after"], True)])
+    assert time.monotonic() - before < 1
+
+
 def test_a_time_out_says_that_nothing_was_written_and_nothing_is(rig, uri):
     write_object_json(uri, {"a": 1})
     queue = object_queue.Queue(object_document.ObjectDocument(uri).identity)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
@@ -34,8 +36,18 @@ def main(kind: str, uri: str, name: str, updates: int) -> None:
             change_object_json(uri, [step], timeout=60)
 
 
-def run(kind: str, uri: str, updates: int, environments: Iterable[Mapping[str, str]]) -> None:
-    """Run a process in each of the environments; raises where one failed."""
+def run(
+    kind: str,
+    uri: str,
+    updates: int,
+    environments: Iterable[Mapping[str, str]],
+    *,
+    kill: int = 0,
+) -> None:
+    """Run a process in each of the environments; raises where one failed.
+
+    The first `kill` of them are killed after a moment, one after the other.
+    """
     with ExitStack() as stack:
         processes = []
         for number, environment in enumerate(environments):
@@ -55,7 +67,10 @@ def run(kind: str, uri: str, updates: int, environments: Iterable[Mapping[str, s
         for process in processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        for process in processes:
+        for process in processes[:kill]:
+            time.sleep(random.uniform(0.05, 0.25))
+            process.kill()
+        for process in processes[kill:]:
             _, errors = process.communicate(timeout=120)
             assert process.returncode == 0, errors
 
