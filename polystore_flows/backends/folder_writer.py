@@ -46,6 +46,7 @@ Planes = Mapping[str, "NDArray[Any]"]
 
 DOCUMENT = "openhcs_metadata.json"
 LABELS = "labels"
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
 
 _IN_PROCESS = RLock()  # guards documents that no file lock can guard: those in memory
 
@@ -174,14 +175,19 @@ def create(folder: Folder, spec: PlateSpec, exist_ok: bool) -> None:
 def update_document(folder: Folder, change: Callable[[Document], Document]) -> Document:
     """Read the document (``{}`` if there is none), `change` it, write it back; the new one.
 
-    Atomic, and no update of another thread or process is lost; what `change` raises leaves the
-    document as it was.
+    Atomic, and no update of another thread, process or host is lost; what `change` raises leaves
+    the document as it was.
     """
     if folder.root.is_local:
         from ..metadata import atomic_update_json
 
         path = f"{folder.root.path}/{DOCUMENT}"
         return atomic_update_json(path, change, timeout=get_settings().lock_timeout)
+    if folder.root.scheme in OBJECT_SCHEMES:
+        from ..metadata.objects import update_object_json
+
+        uri = folder.at(DOCUMENT)
+        return update_object_json(uri, change, timeout=get_settings().lock_timeout)
     with _IN_PROCESS:
         document = change(read_document(folder) or {})
         folder.write(DOCUMENT, encode(document, DOCUMENT))

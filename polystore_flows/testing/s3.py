@@ -97,12 +97,15 @@ class S3Server:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for name in self._buckets:
+            self.held(name).buckets.pop(name)
+
+    def held(self, bucket: str) -> Any:
+        """moto's own model that holds `bucket`."""
         from moto.s3.models import s3_backends
 
-        for accounts in s3_backends.values():
-            for backend in accounts.values():
-                for name in self._buckets:
-                    backend.buckets.pop(name, None)
+        models = (model for account in s3_backends.values() for model in account.values())
+        return next(model for model in models if bucket in model.buckets)
 
     def __enter__(self) -> Self:
         return self

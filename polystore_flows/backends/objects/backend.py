@@ -11,6 +11,7 @@ What one object can promise is atomic: writing, reading and copying one. What ta
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import uuid
@@ -37,6 +38,7 @@ from .stores import Store, open_store
 from .trees import DIRECTORY, copy_objects, object_stat
 
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
+_SECRET = re.compile(r"secret|token|key|credential|password")
 _WRITE = "polystorewrite"
 """User metadata that tells a writer its own object, should the answer to a put be lost."""
 
@@ -133,6 +135,13 @@ class ObjectsBackend(FileBackend):
         return False
 
     # Documents, see ``metadata.objects``.
+
+    def identity(self, identifier: Identifier) -> str:
+        """Text without secrets, equal where a bucket is reached by the same server and account."""
+        place = self._place(identifier)
+        config = {str(key): str(value) for key, value in self._store(place).config.items()}
+        told = {k: v for k, v in config.items() if not _SECRET.search(k) or k.endswith("key_id")}
+        return json.dumps([self._backend_type, place.path.partition("/")[0], told], sort_keys=True)
 
     def read_with_etag(self, identifier: Identifier) -> tuple[bytes, str, dict[str, str]] | None:
         """The object, what `write_if` takes to replace just this one, and its user metadata.

@@ -23,6 +23,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 _NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|credential", re.IGNORECASE)
+_ANSWER = re.compile(r"(status code: \d{3}[^:\n]*):.*", re.DOTALL)
 _OUTER = re.compile(r"^Generic \w+ error: |Error performing |https?://\S+ ")
 
 _KINDS: dict[type[BaseException], str] = {
@@ -116,5 +117,5 @@ def _translated(where: object, error: BaseException) -> PolystoreError:
 
 def _short(error: BaseException) -> str:
     """One line of obstore's text, without the server's answer and the debug form."""
-    text = str(error).split("\n\nDebug source", 1)[0].split(": <?xml", 1)[0].split("\n", 1)[0]
-    return _OUTER.sub("", text).split(": {", 1)[0].strip()
+    text = _ANSWER.sub(r"\1", str(error)).split("\n", 1)[0]
+    return _OUTER.sub("", text).strip()

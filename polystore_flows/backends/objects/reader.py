@@ -61,17 +61,17 @@ class _Ranges(io.RawIOBase):
         return len(part)
 
     def readall(self) -> bytes:
-        self._ahead = max(self._ahead, self._size)
         parts = []
         while part := self.read(self._size - self._at):
             parts.append(part)
         return b"".join(parts)
 
     def _fill(self, wanted: int) -> None:
+        goes_on = self._at == self._start + len(self._window)
+        self._ahead = min(2 * self._ahead, _MOST) if goes_on and self._start else _LEAST
         # A reader that asks for much gets the rest of its last block with it.
         end = min(self._size, self._at + max(wanted + io.DEFAULT_BUFFER_SIZE, self._ahead))
         data, etag = self._fetch(self._at, end)
         if etag != self._etag or len(data) != end - self._at:
             raise ConflictError(f"{self.name}: was replaced while it was read; read it again")
         self._window, self._start = data, self._at
-        self._ahead = min(2 * self._ahead, _MOST)
