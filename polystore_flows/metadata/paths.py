@@ -16,7 +16,15 @@ HOST = re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:32] or "unknown"
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says where no document is."""
 
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
+"""Schemes of stores whose documents are changed by compare-and-swap, see ``objects``."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+def is_object_uri(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is the URI of a document on an object store."""
+    return isinstance(path, str) and path.partition("://")[0].lower() in OBJECT_SCHEMES
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -32,7 +40,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if scheme := _SCHEME.match(text):
         # Only the scheme is printed: the rest may hold a secret.
         raise URIError(
-            f"only local documents are supported here, not {scheme[1]}://…; give a local path"
+            f"a document is a local path or the URI of an object (s3, gs, az), not {scheme[1]}://…"
         )
     if not text or "\0" in text:
         raise URIError(f"{text!r} is not a path: it is empty or holds a null byte")
