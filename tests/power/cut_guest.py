@@ -8,16 +8,16 @@ import stat
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from guest import DISK, Channel, mount
+from updates import HOW, NAME, append, entries
 
-from polystore_flows.metadata import AtomicMetadataWriter, atomic_update_json, read_json
-from polystore_flows.metadata.changes import Change
-from polystore_flows.metadata.document import apply_change
+from polystore_flows.metadata import read_json
 
 FOLDER = DISK / "plate"
-DOCUMENT = FOLDER / "openhcs_metadata.json"
+DOCUMENT = FOLDER / NAME
 WRITERS = 6
 
 
@@ -38,9 +38,9 @@ def run(channel: Channel, boot: str, options: str, mutant: str) -> None:
 def _found(boot: str) -> dict[str, Any]:
     found: dict[str, Any] = {"left": sorted(os.listdir(FOLDER))}  # noqa: PTH208
     try:
-        found["log"] = _entries(read_json(DOCUMENT)) if DOCUMENT.name in found["left"] else []
+        found["log"] = entries(read_json(DOCUMENT)) if DOCUMENT.name in found["left"] else []
         began = time.monotonic()
-        _append(f"{boot}-first-0", 5)
+        append(DOCUMENT, f"{boot}-first-0", 5)
         found["took"] = time.monotonic() - began
     except Exception as error:  # noqa: BLE001 - the host judges
         found["error"] = repr(error)
@@ -48,38 +48,12 @@ def _found(boot: str) -> dict[str, Any]:
     return found
 
 
-def _entries(data: dict[str, Any]) -> list[str]:
-    plates = [
-        f"{name}-{n}" for name, said in data.get("subdirectories", {}).items() for n in said["seen"]
-    ]
-    return [*data.get("log", []), *plates]
-
-
-def _write(channel: Channel, name: str, update: Callable[[str, float], None], pause: float) -> None:
+def _write(channel: Channel, name: str, update: Callable[[Path, str], None], pause: float) -> None:
     for number in count():
-        update(f"{name}-{number}", 30)
+        update(DOCUMENT, f"{name}-{number}")
         channel.say(f"+ {name}-{number}")
         time.sleep(random.uniform(pause, 5 * pause))
 
-
-def _append(entry: str, timeout: float) -> None:
-    atomic_update_json(
-        DOCUMENT, lambda data: {**data, "log": [*data.get("log", []), entry]}, timeout
-    )
-
-
-def _append_together(entry: str, timeout: float) -> None:
-    apply_change(DOCUMENT, Change().append("log", value=entry), timeout)
-
-
-def _set(entry: str, timeout: float) -> None:
-    name, number = entry.rsplit("-", 1)
-    AtomicMetadataWriter(timeout).update_subdirectory_metadata(
-        DOCUMENT, name, {"seen": list(range(int(number) + 1))}
-    )
-
-
-HOW = (_append, _append_together, _set)
 
 _fsync, _fdatasync = os.fsync, os.fdatasync
 

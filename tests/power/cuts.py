@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel import Kernel, make_disk
+from updates import NAME
 
-KEPT = ["openhcs_metadata.json", "openhcs_metadata.json.lock"]
+KEPT = [NAME, f"{NAME}.lock"]
 PATIENCE = 60  # seconds for what takes two
 
 
@@ -69,12 +70,13 @@ def cut_power(
     for boot in range(cuts + 1):
         kernel = Kernel(*("cut", boot, options, mutant), disk=disk, log=folder / "console")
         try:
+            early = None
             if 0 < boot < cuts and boot % 5 == 0:  # a cut while it starts and recovers
-                if kernel.line(chance.uniform(0.3, 1.5)) is None:
+                early = kernel.line(chance.uniform(0.3, 1.5))
+                if early is None:
                     figures.cuts, figures.interrupted = figures.cuts + 1, figures.interrupted + 1
                     continue
-                raise RuntimeError("the kernel was faster than its interruption")
-            found = kernel.report(PATIENCE)
+            found = kernel.report(PATIENCE, early)
             if "error" in found:
                 figures.faults.append(f"boot {boot}: {found['error']}")
                 break

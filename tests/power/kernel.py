@@ -20,6 +20,7 @@ import polystore_flows
 
 GUEST = Path(__file__).with_name("guest.py")
 PACKAGE = Path(polystore_flows.__file__).parents[1]
+MODULES = Path("/usr/lib/uml/modules")
 LINUX = shutil.which("linux")
 """The kernel of Debian's package ``user-mode-linux``."""
 
@@ -97,9 +98,9 @@ class Kernel:
             self._lines.put(None)
         return line
 
-    def report(self, timeout: float = 60) -> dict[str, Any]:
-        """The next report, which must come."""
-        line = self.line(timeout)
+    def report(self, timeout: float = 60, line: str | None = None) -> dict[str, Any]:
+        """The next report, which must come, or the one that `line` is."""
+        line = line or self.line(timeout)
         if line is None:
             raise RuntimeError(f"the kernel reported nothing; its console:\n{self.console()}")
         found: dict[str, Any] = json.loads(line)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from cuts import Figures, cut_power
 
-
 UNHELPFUL = "noauto_da_alloc"
 
 
