@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from .contracts import Stat, check_batch, check_identifiers
 from .hcs.layout import Layout
-from .hcs.plate import Mode, Plate, plate_spec
+from .hcs.plate import Mode, Plate
+from .hcs.spec import plate_spec
 from .registry import backend_for, plate_store_for
 from .uri import BackendURI, parse_uri
 
@@ -64,9 +66,10 @@ def create_plate(
         MismatchError: arguments that fit no plate, or not the existing one.
     """
     if like is not None:
-        layout, channels = like.layout, channels or like.channels
-        pixel_size = pixel_size or like.pixel_size
+        layout, pixel_size = like.layout, pixel_size or like.pixel_size
     spec = plate_spec(layout, list(channels or ()), pixel_size, name, ngff_version, levels)
+    if like is not None and channels is None:
+        spec = replace(spec, channels=like.channel_info)  # with their colours
     parsed = parse_uri(uri)
     return plate_store_for(parsed).create_plate(parsed.text, spec, exist_ok=exist_ok)
 

@@ -18,7 +18,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .hcs.plate import Mode, Plate, PlateSpec
+from .hcs.plate import Mode, Plate
+from .hcs.spec import PlateSpec
 
 Identifier = str | os.PathLike[str]
 
@@ -279,4 +280,5 @@ def name_matches(name: str, pattern: str | None, extensions: Collection[str] | N
         return False
     if extensions is None:
         return True
-    return name.lower().endswith(tuple(extension.lower() for extension in extensions))
+    listed = {extensions} if isinstance(extensions, str) else extensions
+    return name.lower().endswith(tuple(f".{e.lstrip('.').lower()}" for e in listed))

@@ -20,7 +20,10 @@
     ├── TransferError (OSError)               some parts of a copy failed
     ├── FileLockError (OSError)               a lock cannot be taken at all
     │   └── FileLockTimeoutError (TimeoutError)  its holder did not let go in time
-    └── MetadataWriteError (OSError)          a metadata document could not be written
+    ├── MetadataWriteError (OSError)          a metadata document could not be written
+    ├── ConflictError (OSError)               somebody else changed it since you read it
+    ├── AccessDeniedError (PermissionError)   credentials are missing, wrong or not enough
+    └── StoreUnavailableError (ConnectionError)  a server does not answer, or not as it should
 
 Each is also the builtin that a Python user would catch. A message is one line
 that names the URI and what to do.
@@ -109,3 +112,15 @@ class FileLockTimeoutError(FileLockError, TimeoutError):
 
 class MetadataWriteError(PolystoreError, OSError):
     """A metadata document could not be written; the old one is still there."""
+
+
+class ConflictError(PolystoreError, OSError):
+    """What is stored was changed by somebody else since it was read; nothing was written."""
+
+
+class AccessDeniedError(PolystoreError, PermissionError):
+    """A server refuses the credentials, or they are not enough for what was asked."""
+
+
+class StoreUnavailableError(PolystoreError, ConnectionError):
+    """A server does not answer, or answers that it cannot serve; a write may have happened."""

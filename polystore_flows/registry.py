@@ -24,8 +24,11 @@ from .uri import BackendURI, parse_uri
 ENTRY_POINT_GROUP = "polystore_flows.backends"
 
 _TABLE = {
+    "az": "polystore_flows.backends.objects.backend:AzureBackend",
     "disk": "polystore_flows.backends.disk:DiskBackend",
+    "gs": "polystore_flows.backends.objects.backend:GoogleBackend",
     "memory": "polystore_flows.backends.memory:MemoryBackend",
+    "s3": "polystore_flows.backends.objects.backend:ObjectsBackend",
     "zarr": "polystore_flows.backends.zarr.backend:ZarrBackend",
 }
 """Backend name -> ``module:class``. The name is also the scheme of its URIs."""

@@ -70,7 +70,7 @@ class BackendURI:
         inner = "/".join(part.strip("/") for part in parts if part.strip("/"))
         if ".." in inner.split("/"):
             raise URIError(f"{self}: {inner!r} would leave it; use a path without '..'")
-        path = f"{self.path}/{inner}" if inner else self.path
+        path = f"{self.path}/{inner}" if inner and self.path != "." else inner or self.path
         return replace(self, path=path if self.path else inner, query=())
 
     def at(self, path: str) -> BackendURI:
@@ -113,50 +113,62 @@ def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
     scheme = match[1].lower()
     scheme = _ALIASES.get(scheme, scheme)
     rest, _, query = match[2].partition("?")
-    authority, path = _split_authority(scheme, rest)
-    uri = BackendURI(
-        scheme, authority, _normalise(path, scheme), tuple(parse_qsl(query, keep_blank_values=True))
-    )
-    if not uri.path and not uri.authority:
-        raise URIError(f"{raw!r} names no path; write for example {scheme}:///data/plate1")
-    return uri
+    authority, path = _split_authority(scheme, rest, redact(raw))
+    parts = _segments(path, scheme, redact(raw))
+    if path.startswith("/") and (parts or scheme in LOCAL_SCHEMES):
+        parts = "/" + parts
+    elif not parts and path.strip("/"):  # "." and the like: the working directory
+        parts = "."
+    if not parts and not authority:
+        raise URIError(f"{redact(raw)!r} names no path; write for example {scheme}:///data/plate1")
+    return BackendURI(scheme, authority, parts, tuple(parse_qsl(query, keep_blank_values=True)))
 
 
 def redact(text: str) -> str:
-    """`text` with secrets masked, for logs; a text that is no URI comes back as it is."""
-    try:
-        return str(parse_uri(text)) if _SCHEME.fullmatch(text) else text
-    except URIError:
-        return re.sub(r"//[^/@]*@", f"//{_MASK}@", text)
+    """`text` with user and password, and secret-looking values of a query, masked.
+
+    For errors and logs, so it takes any text, also one that is no URI.
+    """
+    head, mark, query = text.partition("?")
+    scheme, colon, rest = head.partition(":")
+    secret, at, host = rest.rpartition("@")
+    if colon and ":" in secret:
+        slashes = "//" if rest.startswith("//") else ""
+        head = f"{scheme}:{slashes}{_MASK}{at}{host}"
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    masked = (f"{k}{eq}{_MASK if eq and _SECRET.search(k) else v}" for k, eq, v in pairs)
+    return head + mark + "&".join(masked)
 
 
-def _split_authority(scheme: str, rest: str) -> tuple[str, str]:
+def _split_authority(scheme: str, rest: str, shown: str) -> tuple[str, str]:
+    """Authority and path; `shown` is the URI as errors may print it."""
     named = scheme in _NAMED or "+" in scheme
     if not rest.startswith("//"):
         if named:
-            raise URIError(
-                f"{scheme}:{redact(rest)} has no '//'; write {scheme}://name/path instead"
-            )
+            raise URIError(f"{shown} has no '//'; write {scheme}://name/path instead")
         return "", rest
     authority, slash, path = rest[2:].partition("/")
-    if "@" in authority and ":" in authority.partition("@")[0]:
-        host = authority.rpartition("@")[2]
+    user, at, host = authority.rpartition("@")
+    port = host.partition(":")[2]
+    if at and ":" in user:
         raise URIError(
-            f"{scheme}://{_MASK}@{host}{slash}{path} carries a password; leave it out and give "
-            "credentials by the environment, a session file or a profile"
+            f"{shown} carries a password; leave it out and give credentials by the environment, "
+            "a session file or a profile"
         )
     if scheme in LOCAL_SCHEMES and authority:
         raise URIError(
-            f"{scheme}:{rest} has two slashes; write {scheme}:///{authority}/{path} for an "
-            f"absolute path or {scheme}:{authority}/{path} for a relative one"
+            f"{shown} has two slashes; write {scheme}:///{authority}{slash}{path} for an absolute "
+            f"path or {scheme}:{authority}{slash}{path} for a relative one"
         )
+    if port and not port.isdecimal() and "{" not in port:
+        raise URIError(f"{shown}: after the host's ':' stands no port")
     if named and not authority:
-        raise URIError(f"{scheme}:{rest} names no host, bucket or store after '//'")
+        raise URIError(f"{shown} names no host, bucket or store after '//'")
     return authority, slash + path
 
 
-def _normalise(path: str, scheme: str) -> str:
-    """Without empty and ``.`` segments; ``..`` only leads a relative local path."""
+def _segments(path: str, scheme: str, shown: str) -> str:
+    """`path` without empty and ``.`` segments; ``..`` only leads a relative local path."""
     parts: list[str] = []
     for part in path.split("/"):
         if part in ("", "."):
@@ -164,9 +176,6 @@ def _normalise(path: str, scheme: str) -> str:
         if part == ".." and (
             path.startswith("/") or scheme not in LOCAL_SCHEMES or set(parts) - {".."}
         ):
-            raise URIError(f"{scheme}:{path}: '..' would leave its root; write the path without it")
+            raise URIError(f"{shown}: '..' would leave its root; write the path without it")
         parts.append(part)
-    joined = "/".join(parts)
-    if path.startswith("/"):
-        return "/" + joined if joined or scheme in LOCAL_SCHEMES else ""
-    return joined
+    return "/".join(parts)

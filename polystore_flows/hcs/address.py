@@ -23,7 +23,7 @@ TEXT_SUFFIXES = (".json", ".csv", ".tsv", ".txt")
 """Suffixes that make an address a file."""
 
 _NAME = re.compile(r"[A-Za-z0-9]+")
-_LABEL_NAME = re.compile(r"[A-Za-z0-9_. -]+")
+_LABEL = re.compile(r"[A-Za-z0-9_. -]+")
 _WELL = re.compile(r"([A-Za-z]{1,2})/?0*(\d{1,3})")
 _WELL_IN_PATH = re.compile(r"[A-Z]{1,2}/\d{1,2}")
 # OpenHCS writes ImageXpress-like names with padded numbers; z and t may be left out.
@@ -145,7 +145,7 @@ def parse_address(inner: str, query: Iterable[tuple[str, str]] = ()) -> Address:
     else:
         address = Address(field="")  # refused below
     bad_field = address.field is not None and not _NAME.fullmatch(address.field)
-    bad_label = address.label is not None and not _LABEL_NAME.fullmatch(address.label)
+    bad_label = address.label is not None and not _LABEL.fullmatch(address.label)
     if bad_field or bad_label:
         raise URIError(
             f"{inner!r} names nothing in a plate; write row/column (B/3), row/column/field "
@@ -154,6 +154,18 @@ def parse_address(inner: str, query: Iterable[tuple[str, str]] = ()) -> Address:
     if address.kind not in ("field", "label") and not planes.is_all:
         raise URIError(f"{inner or 'the plate'}: only a field or a label has planes to select")
     return Address(address.well, address.field, address.label, address.file, planes)
+
+
+def check_label_name(name: str) -> None:
+    """Raise `URIError` unless `name` can name a label image: it is one part of a path."""
+    if not _LABEL.fullmatch(name) or not name.strip("."):
+        raise URIError(f"{name!r} names no label image; use letters, digits, '_', '-', '.' or ' '")
+
+
+def check_field_name(name: str) -> None:
+    """Raise `URIError` unless `name` can name a field: letters and digits, as NGFF wants it."""
+    if not _NAME.fullmatch(name):
+        raise URIError(f"{name!r} names no field; use letters and digits, 0 for the first")
 
 
 def parse_planes(query: Iterable[tuple[str, str]]) -> PlaneSelection:
@@ -186,17 +198,20 @@ def plane_file_name(well: WellAddress, field: int, c: int, z: int, t: int) -> st
 def split_plate_path(path: str) -> tuple[str, str]:
     """`path` as (plate, address below it).
 
-    A segment that ends in ``.zarr`` ends the plate. Without one, the plate ends before
-    the first ``row/column`` pair or the ``tables`` folder, or else is the whole path.
+    A segment that ends in ``.zarr`` ends the plate. Without one, the plate ends before a plane's
+    file name, the last ``row/column`` pair or the last ``tables`` folder, or is the whole path:
+    folders above a plate may look like wells (``/data/A/1/plate/B/03``), those in it do not.
     """
     parts = path.split("/")
     for i, part in enumerate(parts):
         if part.lower().endswith(".zarr"):
             return "/".join(parts[: i + 1]), "/".join(parts[i + 1 :])
-    for i in range(1, len(parts)):
-        rest = "/".join(parts[i:])
-        if _WELL_IN_PATH.match(rest) or parts[i] == "tables" or _PLANE_FILE.fullmatch(rest):
-            return "/".join(parts[:i]), rest
+    places = range(len(parts) - 1, 0, -1)
+    found = [i for i in places[:1] if _PLANE_FILE.fullmatch(parts[i])]
+    found += [i for i in places if _WELL_IN_PATH.fullmatch("/".join(parts[i : i + 2]))]
+    found += [i for i in places if parts[i] == "tables"]
+    if found:
+        return "/".join(parts[: found[0]]), "/".join(parts[found[0] :])
     return path, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ class ImageInfo:
             if channel not in names:
                 raise AddressError(f"no channel {channel!r}; there are {', '.join(names)}")
             return names.index(channel)
+        if channel >= len(names) and str(channel) in names:  # in a URI, ?c=488 is a number
+            return names.index(str(channel))
         return check_index("c", channel, self.shape[1])
 
 
@@ -80,7 +83,14 @@ def named_channels(names: tuple[str, ...] | list[str]) -> tuple[Channel, ...]:
     """Channels with these names, coloured by their dye where the name tells it, else in turn."""
     chosen = []
     for i, name in enumerate(names):
-        dye = (color for color, words in _DYES.items() if any(w in name.lower() for w in words))
+        own = {
+            *re.split(r"[^a-z0-9]+", name.lower())
+        }  # "ER" names a stain, the end of "laser" does not
+        dye = (
+            color
+            for color, words in _DYES.items()
+            if any(w in own or (len(w) > 2 and w in name.lower()) for w in words)
+        )
         chosen.append(Channel(name, next(dye, _CYCLE[i % len(_CYCLE)])))
     return tuple(chosen)
 
@@ -110,6 +120,10 @@ def halve(array: NDArray[Any], *, labels: bool = False) -> NDArray[Any]:
         return np.ascontiguousarray(array[..., : 2 * height : 2, : 2 * width : 2])
     rows = [array[..., i : 2 * height : 2, :] for i in range(min(2, array.shape[-2]))]
     parts = [r[..., j : 2 * width : 2] for r in rows for j in range(min(2, array.shape[-1]))]
+    if array.dtype.kind in "iu" and array.dtype.itemsize == 8:  # more bits than a float holds
+        count = array.dtype.type(len(parts))
+        rest = sum((p % count).astype(np.float64) for p in parts) / len(parts)
+        return np.asarray(sum(p // count for p in parts) + np.rint(rest).astype(array.dtype))
     wide = np.float64 if array.dtype.itemsize > 2 else np.float32
     mean: NDArray[Any] = np.zeros(parts[0].shape, wide)
     for part in parts:
@@ -137,7 +151,12 @@ def to_numpy(data: Any) -> NDArray[Any]:
     if hasattr(data, "__dlpack__"):
         return np.from_dlpack(data)
     if isinstance(data, list | tuple):
-        return np.asarray(data)
+        try:
+            return np.asarray(data)
+        except ValueError as error:
+            raise MismatchError(
+                f"a list whose rows differ in length is no array: {error}"
+            ) from error
     raise MismatchError(f"{type(data).__name__} is no array; give a NumPy, CuPy or PyTorch array")
 
 

@@ -7,38 +7,26 @@ well, selecting planes and checking what is written is done here, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AddressError, MismatchError, NotFoundError, ReadOnlyError, UnsupportedError
-from .address import PlaneSelection, WellAddress, parse_well
-from .image import AXES, Channel, ImageInfo, check_index, five_dimensional, named_channels
+from .address import (
+    PlaneSelection,
+    WellAddress,
+    check_field_name,
+    check_label_name,
+    parse_well,
+)
+from .image import AXES, Channel, ImageInfo, check_index, five_dimensional
 from .layout import Layout
+from .spec import PlateSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 Mode = Literal["r", "r+"]
-
-
-@dataclass(frozen=True, slots=True)
-class PlateSpec:
-    """What a new plate is made from."""
-
-    layout: Layout
-    """The physical grid."""
-    channels: tuple[Channel, ...] = ()
-    """Empty: named ``0``, ``1`` … after the first image."""
-    pixel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Micrometres ``(z, y, x)``."""
-    name: str = ""
-    """Shown to people; by default the folder's name."""
-    ngff_version: Literal["0.4", "0.5"] = "0.5"
-    """Of the OME-NGFF specification; other formats ignore it."""
-    levels: int | None = None
-    """Pyramid levels; None chooses by size."""
 
 
 class Image(ABC):
@@ -151,6 +139,17 @@ class Well:
             known = ", ".join(self.fields) or "none"
             raise NotFoundError(f"{self.uri} has no field {field}; it has {known}")
         return self.plate._image(self.path, str(field))
+
+    def read(
+        self, fields: Iterable[str] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
+        """Images and label images of `fields` (of all), as `Plate.write_well` takes them."""
+        images, labels = {}, {}
+        for field in self.fields if fields is None else fields:
+            image = self.image(field)
+            images[field] = image.read()
+            labels[field] = {name: image.label(name).read() for name in image.labels}
+        return images, labels
 
     def __repr__(self) -> str:
         return f"<Well {self.uri}>"
@@ -283,7 +282,9 @@ class Plate(ABC):
         """
         self._writable()
         labels = labels or {}
-        arrays = {str(f): self._fit(well, f, data) for f, data in images.items()}
+        for field in images:
+            check_field_name(str(field))
+        arrays = {str(f): self.fit_image(well, f, data) for f, data in images.items()}
         if not arrays:
             raise MismatchError(f"{self.uri}/{well}: a well needs at least one field")
         for field in labels:
@@ -340,7 +341,8 @@ class Plate(ABC):
         if self.mode != "r+":
             raise ReadOnlyError(f"{self.uri} is open for reading; open it with mode='r+'")
 
-    def _fit(self, well: str, field: int | str, data: ArrayLike) -> NDArray[Any]:
+    def fit_image(self, well: str, field: int | str, data: ArrayLike) -> NDArray[Any]:
+        """A field checked against the plate's channels, as ``(t, c, z, y, x)``."""
         where = f"{self.uri}/{well}/{field}"
         try:
             array = five_dimensional(data)
@@ -358,6 +360,7 @@ class Plate(ABC):
         self, where: str, name: str, data: ArrayLike, shape: tuple[int, ...]
     ) -> NDArray[Any]:
         """A label image checked against the `shape` of its field, as ``(t, 1, z, y, x)``."""
+        check_label_name(name)
         where = f"{self.uri}/{where}/labels/{name}"
         try:
             array = five_dimensional(data)
@@ -392,36 +395,6 @@ class Plate(ABC):
 
     def __repr__(self) -> str:
         return f"<Plate {self.uri} {len(self)} wells>"
-
-
-def plate_spec(
-    layout: int | Layout = 96,
-    channels: tuple[str, ...] | list[str] | None = None,
-    pixel_size: tuple[float, float, float] | None = None,
-    name: str = "",
-    ngff_version: Literal["0.4", "0.5"] = "0.5",
-    levels: int | None = None,
-) -> PlateSpec:
-    """A checked `PlateSpec`; arguments as in ``polystore_flows.create_plate``.
-
-    Raises:
-        MismatchError: a pixel size that is not three positive numbers, a name twice or an
-            unknown version.
-    """
-    names = tuple(channels or ())
-    size = tuple(float(s) for s in pixel_size or (1.0, 1.0, 1.0))
-    if len(size) != 3 or not all(0 < s < float("inf") for s in size):
-        raise MismatchError(
-            f"a pixel size is three positive micrometres (z, y, x), not {pixel_size}"
-        )
-    if len(set(names)) != len(names):
-        raise MismatchError(f"channels need different names, not {', '.join(names)}")
-    if ngff_version not in ("0.4", "0.5"):
-        raise MismatchError(f"OME-NGFF 0.4 or 0.5 can be written, not {ngff_version!r}")
-    if levels is not None and levels < 1:
-        raise MismatchError(f"an image has at least one pyramid level, not {levels}")
-    grid = layout if isinstance(layout, Layout) else Layout.of(layout)
-    return PlateSpec(grid, named_channels(names), size, name, ngff_version, levels)
 
 
 def _some(items: tuple[str, ...], most: int = 8) -> str:

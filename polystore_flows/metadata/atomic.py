@@ -107,7 +107,8 @@ def writable(path: str | os.PathLike[str]) -> Path:
         if status is not None and not stat.S_ISREG(status.st_mode):
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise MetadataWriteError(f"{given} is {kind}, not a document; choose another name")
-        make_folders(document.parent)
+        if status is None:
+            make_folders(document.parent)
     return document
 
 
@@ -244,7 +245,7 @@ def look_again(hold: Hold) -> None:
 
 
 def _temporary(base: Path) -> Path:
-    return base.with_name(f"{_stem(base.name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp")
+    return base.parent / f"{_stem(base.name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp"
 
 
 def _write(temporary: Path, payload: bytes, before: os.stat_result | None) -> os.stat_result:

@@ -39,22 +39,21 @@ class Change:
         self._steps.append(("append", path, value))
         return self
 
-    def encode(self, document: Path) -> bytes:
-        """Return the change as two lines: the document, and what to do.
+    def encode(self, where: object) -> bytes:
+        """Return the change as one line of JSON.
 
         Raises:
-            ValueError: JSON has no way to say something in it.
+            ValueError: JSON has no way to say something in it; the message names `where`.
         """
-        said = {"create": self.creates, "steps": self._steps}
         try:
-            text = json.dumps(said, allow_nan=False)
+            text = json.dumps([self.creates, self._steps], allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             for _, path, value in self._steps:
-                fault = unspeakable(document, value, error, "".join(f"/{key}" for key in path))
+                fault = unspeakable(where, value, error, "".join(f"/{key}" for key in path))
                 if str(error) not in str(fault):  # this step is the culprit
                     raise fault from error
-            raise unspeakable(document, {}, error) from error
-        return f"{json.dumps(str(document))}\n{text}\n".encode()
+            raise unspeakable(where, {}, error) from error
+        return text.encode() + b"\n"
 
 
 def apply(encoded: bytes, draft: Draft | None, document: Path) -> Draft:
@@ -70,14 +69,14 @@ def apply(encoded: bytes, draft: Draft | None, document: Path) -> Draft:
         CorruptMetadataError: Something in the document is not what the change needs; `draft` is
             as it was.
     """
-    said = json.loads(encoded.split(b"\n", 1)[1])
+    creates, steps = json.loads(encoded)
     if draft is None:
-        if not said["create"]:
+        if not creates:
             raise missing(document)
         draft = Draft({})
-    for verb, path, _ in said["steps"]:
+    for verb, path, _ in steps:
         _check(draft.data, verb, path, document)
-    for verb, path, value in said["steps"]:
+    for verb, path, value in steps:
         _make(draft, verb, path, value)
     return draft
 
@@ -103,7 +102,8 @@ def _check(data: dict[str, Any], verb: str, path: list[str], document: Path) -> 
 
 
 def _make(draft: Draft, verb: str, path: list[str], value: Any) -> None:
-    draft.touch(path)
+    for key in value if verb == "merge" else (None,):
+        draft.touch(path if key is None else [*path, key])
     inside = draft.data
     for key in path[:-1]:
         inside = inside.setdefault(key, {})

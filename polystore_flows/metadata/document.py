@@ -30,7 +30,7 @@ from polystore_flows.metadata.layout import Draft, unspeakable
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
 from polystore_flows.metadata.paths import ABSENT, local_path, lock_path_of, sync_folder
-from polystore_flows.metadata.queue import DONE, MOST, RETURNED, UNSURE, Request
+from polystore_flows.metadata.queue import DONE, MOST, RETURNED, UNSURE, Request, address
 
 _REMEMBERED, _LARGEST = 4, 1 << 23  # documents whose text is kept, and bytes of the largest
 _PAUSES = (0.0, 0.05, 0.2)  # seconds before an old state of a document is looked at again
@@ -135,25 +135,29 @@ def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -
         FileLockError: The lock cannot be taken at all.
         MetadataWriteError: The document could not be read or written.
     """
-    encoded = change.encode(local_path(path))
+    given = local_path(path)
+    encoded = change.encode(given)
     if not change.creates:
         try:
-            local_path(path).stat()
+            given.stat()
         except OSError as error:  # before anything is made beside it
             if error.errno in ABSENT:
-                raise missing(local_path(path)) from error
-    document = writable(path)
-    encoded = change.encode(document)
+                raise missing(given) from error
+    document = writable(given)
 
     def make(content: bytes | None) -> Draft:
         draft = _drafts.pop(document, None)
         if content is None:
             draft = None
         elif draft is None or draft.content != content:
-            draft = Draft(parse(document, content), content)
+            draft = Draft(parse(document, content))
+            noted = hold.seen(document)
+            if noted is not None and checksum(content) == noted[:2]:
+                draft.adopt(content)
         return apply(encoded, draft, document)
 
-    with hold_lock(lock_path_of(document), timeout, update=encoded) as hold:
+    update = b"\n".join([address(document), encoded])
+    with hold_lock(lock_path_of(document), timeout, update=update) as hold:
         if hold.answer is not None:
             if hold.answer.startswith(UNSURE):
                 raise MetadataWriteError(hold.answer[1:].decode())
@@ -230,7 +234,7 @@ def _latest(document: Path, hold: Hold) -> tuple[bytes | None, os.stat_result | 
     differs from the notes in the lock file was written by somebody who does not know of them.
     """
     content, status = load(document)
-    noted = hold.notes.seen.get(hold.name_of(document))
+    noted = hold.seen(document)
     for pause in _PAUSES:
         if noted is None or (status is not None and status.st_mtime_ns > noted[2]):
             break

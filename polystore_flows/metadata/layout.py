@@ -15,6 +15,7 @@ from typing import Any
 _WIDTH = 88
 _MANY = 40  # members that do not fit on one line anyway
 _STEP = "  "
+_ENTRY, _OPENING, _CLOSING = f'{_STEP * 2}"', ("{", "["), (f"{_STEP}}}", f"{_STEP}]")
 
 
 class Draft:
@@ -22,12 +23,14 @@ class Draft:
 
     Args:
         data: The document.
-        content: Its text, if that is known.
+
+    Attributes:
+        content: Its text, as long as nothing was touched since it was made.
     """
 
-    def __init__(self, data: dict[str, Any], content: bytes = b"") -> None:
+    def __init__(self, data: dict[str, Any]) -> None:
         self.data = data
-        self.content = content
+        self.content = b""
         self._lines: dict[str, dict[str, str]] = {}
 
     def touch(self, path: list[str]) -> None:
@@ -50,6 +53,23 @@ class Draft:
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
             self.content = f"{json.dumps(self.data, indent=2, allow_nan=False)}\n".encode()
         return self.content
+
+    def adopt(self, content: bytes) -> None:
+        """Take the text of the entries from `content`, which `render` made of this very data."""
+        lines = iter(content.decode().split("\n")[1:])
+        for key, value in self.data.items():
+            entries: list[str] = []
+            if next(lines, "").endswith(_OPENING):
+                for line in lines:
+                    if line.startswith(_CLOSING):
+                        break
+                    if line.startswith(_ENTRY) or not entries:
+                        entries.append(line)
+                    else:
+                        entries[-1] += f"\n{line}"
+            if isinstance(value, dict) and len(entries) == len(value):
+                texts = [entry.removesuffix(",") for entry in entries]
+                self._lines[key] = dict(zip(value, texts, strict=True))
 
     def _sections(self) -> list[str]:
         sections = []

@@ -96,8 +96,8 @@ def hold_lock(
         timeout: Seconds to wait; 0 tries once.
         lends: Let calls of this thread that `borrow` work under this lock.
         borrow: Work under a lock that this thread holds and lends, instead of raising.
-        update: An update (`Change.encode`) that the present holder may take along. It has done
-            so where the `Hold` has an `answer`: then there is nothing left to do, nor a lock.
+        update: An update (see `Place`) that the present holder may take along. It has done so
+            where the `Hold` has an `answer`: then there is nothing left to do, nor a lock.
     """
     if not timeout >= 0:  # also refuses NaN
         raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
@@ -127,7 +127,7 @@ class Hold:
         self.notes = notes.Notes()
         self.answer: bytes | None = None
         self.doubt: str | None = None
-        self.queue = Queue((0, 0))
+        self.queue = Queue(None)
         self._lends = lends
         self._file: Descriptor | None = None
         self._key = (-1, -1)
@@ -211,16 +211,21 @@ class Hold:
     @property
     def base(self) -> Path:
         """What the files beside the document are named after, see `sidecar`."""
-        return self.path.with_name(self.path.name.removesuffix(".lock"))
+        return Path(str(self.path).removesuffix(".lock"))
+
+    def seen(self, document: Path) -> notes.Identity | None:
+        """What the document was when it was last committed, if that is known."""
+        return self.notes.seen.get(self._name(document))
 
     def announce(self, document: Path, identity: notes.Identity, ids: list[str]) -> None:
-        """Write into the lock file what is about to be committed, and for whom."""
-        self.notes.announce(self.name_of(document), identity, ids)
-        if self.noted:
+        """Note what is about to be committed, and in the lock file, if it is for others."""
+        self.notes.announce(self._name(document), identity, ids)
+        if self.noted and ids:
             self._write(notes.render(self.notes, notes.signature()))
 
-    def name_of(self, document: Path) -> str:
-        """How the notes call a document."""
+    def _name(self, document: Path) -> str:
+        if str(self.path) == f"{document}.lock":
+            return document.name
         return os.path.relpath(document, self.path.parent)
 
     def recovered(self) -> None:
@@ -236,7 +241,7 @@ class Hold:
             status = os.fstat(self._file.fd)
             self._key = (status.st_dev, status.st_ino)
             owner = _owners.get(self._key)
-        self.queue = Queue(self._key)
+        self.queue = Queue.of(self._key)
         return owner if owner and owner.held and owner._thread == self._thread else None
 
     def _try(self) -> bool:

@@ -66,12 +66,11 @@ def resolved(path: Path) -> Path:
 
 def lock_path_of(document: Path) -> Path:
     """Return the lock file of `document`, whose links are resolved."""
-    base = _beside(document)
-    return base.with_name(f"{base.name}.lock")
+    return Path(f"{_beside(document)}.lock")
 
 
 def _beside(document: Path) -> Path:
-    for root in reversed(document.parents):
+    for root in reversed(document.parents) if ".zarr/" in str(document) else ():
         if root.name.endswith(".zarr"):
             return root.parent / f".{root.name}"
     return document

@@ -103,13 +103,17 @@ class AtomicMetadataWriter:
         Keys that are named are overwritten and others stay, except that ``available_backends``
         of an entry is itself merged: a backend that it does not name stays.
         """
-        change = Change().merge(SUBDIRECTORIES, value={})
+        change = Change()
+        if not subdirectory_updates:
+            change.merge(SUBDIRECTORIES, value={})
         for sub_dir, metadata in subdirectory_updates.items():
             _check(sub_dir, metadata)
             entry = (SUBDIRECTORIES, sub_dir)
-            change.merge(*entry, value={})
-            for key, value in metadata.items():
-                if key == AVAILABLE_BACKENDS and isinstance(value, Mapping):
+            if not isinstance(metadata.get(AVAILABLE_BACKENDS), Mapping):
+                change.merge(*entry, value=metadata)
+                continue
+            for key, value in metadata.items():  # one by one, which keeps their order
+                if key == AVAILABLE_BACKENDS:
                     change.merge(*entry, key, value=value)
                 else:
                     change.set(*entry, key, value=value)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import functools
 import json
 import os
@@ -21,6 +22,7 @@ import random
 import select
 import stat
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,11 @@ _FIRST_PAUSE = (0.0005, 0.02)  # seconds between two tries of the first waiter
 _OTHER_PAUSE = (0.05, 0.15)  # of the others, who are called when it is their turn
 _SHARED_MEMORY = "/dev/shm"
 _CLOSURE, _UPDATE, _PAYLOAD = ".turn", ".update", ".json"
+
+
+def address(document: Path) -> bytes:
+    """The first line of an update, which says what it is for."""
+    return json.dumps(str(document)).encode()
 
 
 class Request:
@@ -57,16 +64,21 @@ class Queue:
     """The waiters of this host and user for one lock file.
 
     Args:
-        key: Device and inode of the lock file.
+        folder: Where they are; None where there is no place for that.
     """
 
-    def __init__(self, key: tuple[int, int]) -> None:
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, key: tuple[int, int]) -> Queue:
+        """Return the queue for the lock file with this device and inode."""
         root = _root(os.geteuid())
-        self.folder = root and f"{root}/{key[0]:x}-{key[1]:x}"
+        return cls(root and f"{root}/{key[0]:x}-{key[1]:x}")
 
     def names(self) -> list[str]:
         """All files of the queue, the oldest waiter's first."""
-        if self.folder is None:
+        if self.folder is None or not os.access(self.folder, os.F_OK):
             return []
         try:
             return sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
@@ -78,12 +90,14 @@ class Queue:
         return any(name.endswith(_CLOSURE) and self._lives(name) for name in self.names())
 
     def is_first(self, waiter: str) -> bool:
-        """Whether nobody alive has waited longer."""
+        """Whether nobody who still listens has waited longer."""
         for name in self.names():
             if name == waiter:
                 break
-            if not name.endswith(_PAYLOAD) and self._lives(name):
-                return False
+            if not name.endswith(_PAYLOAD):
+                fifo = self._reach(name)
+                if fifo is not None and _say(fifo, b"", only_if_heard=True):
+                    return False
         return True
 
     def _lives(self, name: str) -> bool:
@@ -93,7 +107,7 @@ class Queue:
     def claim(self, document: Path, limit: int) -> list[Request]:
         """Take the updates of `document` that wait. Needs the lock."""
         claimed: list[Request] = []
-        about = json.dumps(str(document)).encode()
+        about = address(document)
         for name in self.names():
             if len(claimed) >= limit:
                 break
@@ -114,7 +128,7 @@ class Queue:
             lines = content.split(b"\n")
             if len(lines) == 3 and lines[0] == about:  # else it is still being written
                 os.unlink(payload)  # noqa: PTH108 - the claim: one unlink succeeds, not two
-                return Request(identity, content, fifo)
+                return Request(identity, lines[1], fifo)
         except OSError:
             pass  # given up meanwhile
         _say(fifo, b"")
@@ -124,8 +138,7 @@ class Queue:
         """Wake who has waited longest; called after the lock was released."""
         for name in self.names():
             fifo = None if name.endswith(_PAYLOAD) else self._reach(name)
-            if fifo is not None:
-                _say(fifo, CALL + b"\n")
+            if fifo is not None and _say(fifo, CALL + b"\n", only_if_heard=True):
                 return
 
     def _reach(self, name: str) -> int | None:
@@ -153,7 +166,8 @@ class Place:
 
     Args:
         queue: The queue.
-        update: The update as `Change.encode` says it; None where only the lock itself will do.
+        update: The `address` of the document and the `Change`, as two lines; None where only the
+            lock itself will do.
     """
 
     def __init__(self, queue: Queue, update: bytes | None) -> None:
@@ -240,9 +254,18 @@ class Place:
         self._queue.close()
 
 
-def _say(fifo: int, what: bytes) -> bool:
-    """Write to a FIFO and close it; False if somebody who reads it did not get it."""
+def _say(fifo: int, what: bytes, *, only_if_heard: bool = False) -> bool:
+    """Write to a FIFO and close it; False if somebody who reads it did not get it.
+
+    Args:
+        fifo: Its descriptor.
+        what: At most as much as a pipe takes at once.
+        only_if_heard: Not if the reader has not yet heard what was said before: it has its
+            answer, was called already, or is stopped.
+    """
     try:
+        if only_if_heard and any(fcntl.ioctl(fifo, termios.FIONREAD, bytes(4))):
+            return False
         return os.write(fifo, what) == len(what) if what else True
     except BrokenPipeError:
         return True
@@ -269,5 +292,16 @@ def _root(user: int) -> str | None:
                 and not status.st_mode & 0o077
                 and os.access(folder, os.W_OK | os.X_OK)
             ):
+                _tidy(folder)
                 return folder
     return None
+
+
+def _tidy(root: str) -> None:
+    """Remove what processes left that were killed while they waited for documents long gone."""
+    for name in os.listdir(root)[:16]:  # noqa: PTH208
+        queue = Queue(f"{root}/{name}")
+        for waiter in queue.names():
+            if not waiter.endswith(_PAYLOAD):
+                queue._lives(waiter)
+        queue.close()

@@ -1,1 +1,1 @@
-"""What is used to test this package, for others to test theirs."""
+"""Shipped tests: contract suites over rigs (they need pytest), and a harness of faults."""

@@ -408,9 +408,10 @@ def test_a_plate_that_others_wrote_with_padded_columns_keeps_its_names(
         "rows": [{"name": r} for r in "ABCDEFGH"],
         "columns": [{"name": c} for c in names],
         "wells": [{"path": "B/03", "rowIndex": 1, "columnIndex": 2}],
+        "acquisitions": [{"id": 7, "name": "day 1"}],
     }
     well = root.create_group("B/03")
-    well.attrs["well"] = {"version": "0.4", "images": [{"path": "0"}]}
+    well.attrs["well"] = {"version": "0.4", "images": [{"path": "0", "acquisition": 7}]}
     field = well.create_group("0")
     axes = [{"name": "c", "type": "channel"}]
     axes += [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
@@ -436,4 +437,10 @@ def test_a_plate_that_others_wrote_with_padded_columns_keeps_its_names(
     np.testing.assert_array_equal(image.read()[0, :, 0], array)
     np.testing.assert_array_equal(image.plane(c=1), array[1])
     plate.write_image("C/4", 0, array[None, :, None])
+    plate.write_image("B/3", 1, array[None, :, None])
     assert ps.open_plate(tmp_path / "f.zarr").wells == ("B/03", "C/04")
+    # What we do not write ourselves is kept.
+    again = zarr.open_group(tmp_path / "f.zarr", use_consolidated=False)
+    assert again.attrs["plate"]["acquisitions"] == [{"id": 7, "name": "day 1"}]
+    images = again["B/03"].attrs["well"]["images"]
+    assert images == [{"path": "0", "acquisition": 7}, {"path": "1"}]

@@ -139,6 +139,19 @@ def test_all_readers_see_the_plate_as_written(written: Path, apart: str) -> None
     _check(written, _read(apart, written, APART))
 
 
+def test_all_readers_open_the_plate_of_the_demonstration(
+    apart: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    command = [sys.executable, "-m", "polystore_flows", "demo", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    seen = _read(apart, folder / "plate.zarr", APART)
+    assert {name: found["error"] for name, found in seen.items() if "error" in found} == {}
+    assert seen["ome_zarr_models"] == {"kind": "HCS", "wells": 12, "well": "Well"}
+    assert len(seen["iohub"]["fields"]) == len(seen["ngio"]["fields"]) == 24
+    assert seen["ngio"]["pixel_size"] == seen["iohub"]["pixel_size"] == [1.0, 0.325, 0.325]
+
+
 def test_a_reader_that_meets_a_broken_plate_is_noticed(written: Path, tmp_path: Path) -> None:
     """The check itself can fail."""
     broken = tmp_path / "broken.zarr"

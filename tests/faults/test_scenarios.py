@@ -50,7 +50,7 @@ def test_500_kills_of_writers_lose_nothing(tmp_path: Path) -> None:
     assert figures["kills"] >= 500
     assert figures["stops"] > 10
     assert figures["acknowledged"] > 250
-    assert figures["slowest"] < 1
+    assert figures["slowest"] < 10  # under 1 s on a quiet machine; a stuck lock lasts 30 s
 
 
 CROWD = """

@@ -34,6 +34,12 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
+def state(path: Path) -> tuple[int, ...]:
+    """What tells one state of a file from others; not when it was read."""
+    status = path.stat()
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -154,11 +160,11 @@ def circular() -> dict[str, Any]:
 def test_what_is_not_json_is_refused_before_anything_is_touched(
     old: Path, data: dict[str, Any], word: str
 ) -> None:
-    before = old.stat()
+    before = state(old)
     with pytest.raises(ValueError, match=word) as caught:
         atomic_write_json(old, data)
     assert str(old) in str(caught.value)
-    assert old.stat() == before
+    assert state(old) == before
     with pytest.raises(ValueError):
         atomic_write_json(old.parent / "new/b.json", data)
     assert names(old.parent) == ["a.json", "a.json.lock"]
@@ -325,7 +331,7 @@ def failing(number: int, calls: list[int]) -> Callable[..., None]:
 def test_a_failure_leaves_the_old_document_and_no_temporary_file(
     old: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, word: str
 ) -> None:
-    before = old.stat()
+    before = state(old)
     calls: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(os, function, failing(number, calls))
@@ -334,7 +340,7 @@ def test_a_failure_leaves_the_old_document_and_no_temporary_file(
     assert str(old) in str(caught.value)
     assert isinstance(caught.value.__cause__, OSError)
     assert len(calls) == 1  # a failed sync above all is never tried again
-    assert old.stat() == before
+    assert state(old) == before
     assert names(old.parent) == ["a.json", "a.json.lock"]
     atomic_update_json(old, lambda data: {**data, "new": 1})
     assert read_json(old) == {"old": 1, "new": 1}

@@ -1,24 +1,31 @@
-"""Arrays of fields and label images: how they are laid out, written and read by zarr-python.
+"""Fields and label images: how their arrays are laid out, written and read.
 
 A chunk is one plane, so that reading a plane reads one chunk. NGFF 0.5 puts all chunks of a
 level into shards of at most 256 MB, split over t, then c, to keep the number of files small;
-NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling.
+NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling. Shards are
+written and read in `shards`, all other arrays by zarr-python.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MismatchError
+from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
 from ...hcs.image import AXES, Channel, ImageInfo, halve
 from ...hcs.plate import Image
-from .nodes import make_group, read_attributes, translated
+from .nodes import find_document, make_group, read_attributes, translated
+from .shards import ShardedArray, open_sharded
 
+T = TypeVar("T")
+
+MOST_READS = 100
+"""An image that is replaced while it is read is read again so many times at most."""
 SHARD_BYTES = 256 * 2**20
 """A shard is kept below this many uncompressed bytes."""
 
@@ -85,8 +92,8 @@ class ZarrImage(Image):
         self._group = group
         self._document = ngff.read_image(read_attributes(group, uri), uri)
         self._arrays: dict[int, Any] = {}
-        with translated(uri):
-            first = self._array(0, uri)
+        self.uri = uri
+        first = self._consistently(lambda: self._array(0))
         if len(first.shape) != len(self._document.axes):
             raise MismatchError(
                 f"{uri}: its array has {len(first.shape)} axes, its metadata "
@@ -120,21 +127,24 @@ class ZarrImage(Image):
             return super().label(name)
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
-    def _array(self, level: int, uri: str | None = None) -> Any:
-        import zarr
+    def _identity(self) -> tuple[int, int]:
+        document = find_document(self._group)
+        if document is None:
+            raise NotFoundError(f"{self.uri} is gone")
+        status = document.stat()
+        return status.st_ino, status.st_mtime_ns
 
+    def _array(self, level: int) -> Any:
         if level not in self._arrays:
-            with translated(uri or self.uri):
-                path = self._group / self._document.paths[level]
-                self._arrays[level] = zarr.open_array(path, mode="r")
+            path = self._group / self._document.paths[level]
+            self._arrays[level] = open_sharded(path) or _open_foreign(path)
         return self._arrays[level]
 
     def _read(self, level: int, t: int | None, c: int | None, z: int | None) -> NDArray[Any]:
         chosen: dict[str, int | None] = {"t": t, "c": c, "z": z}
         stored = self._document.axes
         index = tuple(slice(None) if chosen.get(axis) is None else chosen[axis] for axis in stored)
-        with translated(self.uri):
-            pixels = np.asarray(self._array(level)[index])
+        pixels = self._consistently(lambda: np.asarray(self._array(level)[index]))
         missing = tuple(
             i
             for i, axis in enumerate(axis for axis in AXES if chosen.get(axis) is None)
@@ -142,6 +152,26 @@ class ZarrImage(Image):
         )
         pixels = np.expand_dims(pixels, missing) if missing else pixels
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+    def _consistently(self, read: Callable[[], T]) -> T:
+        """What `read` gives, all of it from one revision of the image.
+
+        zarr opens files as it needs them. Where the image is replaced in between, an index of
+        the old shard would be applied to the new one: then the whole is read again.
+        """
+        for _ in range(MOST_READS):
+            before = self._identity()
+            try:
+                with translated(self.uri):
+                    result = read()
+            except StoredDataError:
+                if self._identity() == before:
+                    raise
+            else:
+                if self._identity() == before:
+                    return result
+            self._arrays.clear()
+        raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
 
 
 def _write_pyramid(
@@ -154,42 +184,36 @@ def _write_pyramid(
     labels: bool,
 ) -> None:
     for level in range(levels):
-        _create(group / str(level), array, axes, version)[...] = array
+        path = group / str(level)
+        if version == "0.5":
+            ShardedArray(path, array.shape, _shard(array), array.dtype).write(array, axes)
+        else:
+            _write_v2(path, array)
         if level + 1 < levels:
             array = halve(array, labels=labels)
 
 
-def _create(path: Path, array: NDArray[Any], axes: tuple[str, ...], version: ngff.Version) -> Any:
+def _write_v2(path: Path, array: NDArray[Any]) -> None:
+    import zarr
+    from numcodecs import Blosc
+
+    stored = zarr.create_array(
+        path,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=(1,) * (array.ndim - 2) + array.shape[-2:],
+        fill_value=0,
+        zarr_format=2,
+        compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+    stored[...] = array
+
+
+def _open_foreign(path: Path) -> Any:
     import zarr
 
-    chunks = (1,) * (array.ndim - 2) + array.shape[-2:]
-    common: dict[str, Any] = {
-        "store": path,
-        "shape": array.shape,
-        "dtype": array.dtype,
-        "chunks": chunks,
-        "fill_value": 0,
-    }
-    if version == "0.4":
-        from numcodecs import Blosc
-
-        return zarr.create_array(
-            **common,
-            zarr_format=2,
-            compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
-            chunk_key_encoding={"name": "v2", "separator": "/"},
-        )
-    from zarr.codecs import BloscCodec
-
-    return zarr.create_array(
-        **common,
-        zarr_format=3,
-        shards=_shard(array),
-        compressors=BloscCodec(
-            cname="lz4", clevel=5, shuffle="bitshuffle", typesize=array.dtype.itemsize
-        ),
-        dimension_names=axes,
-    )
+    return zarr.open_array(path, mode="r")
 
 
 def _shard(array: NDArray[Any]) -> tuple[int, ...]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +19,26 @@ from ...contracts import (
     PlateStore,
     Stat,
     StorageBackend,
+    check_batch,
     check_identifiers,
     name_matches,
 )
 from ...errors import AlreadyExistsError, MismatchError, NotFoundError, UnsupportedError, URIError
 from ...hcs import ngff
-from ...hcs.address import Address, parse_address, split_plate_path
-from ...hcs.plate import Image, Mode, Plate, PlateSpec
-from ...uri import BackendURI, parse_uri
+from ...hcs.address import Address
+from ...hcs.plate import Image, Mode, Plate
+from ...hcs.spec import PlateSpec
+from . import check
+from .arrays import ZarrImage
+from .batches import images_in, load_images, save_fields
+from .check import Finding
 from .commit import changing, set_labels, unlist_field, unlist_wells
 from .listing import children, is_directory, label_names, walk
 from .nodes import commit_time, find_document, read_attributes, translated, tree_size
 from .plate import ZarrPlate
 from .staging import staged, sync_tree
-from .writing import create, make_folder, write_file
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What an identifier names."""
-
-    uri: BackendURI
-    """The whole."""
-    root: Path
-    """Folder of the plate."""
-    plate_uri: str
-    """The plate, to be shown."""
-    inner: str
-    """The path below it."""
-
-    @property
-    def address(self) -> Address:
-        try:
-            return parse_address(self.inner, self.uri.query)
-        except URIError as error:
-            raise URIError(f"{self.uri}: {error}") from error
-
-    def open(self, mode: Mode = "r") -> ZarrPlate:
-        return ZarrPlate(self.root, self.plate_uri, mode)
-
-    def stored(self, plate: ZarrPlate) -> str:
-        """`inner` with the names that the plate stores, so that ``B/03`` finds ``B/3``."""
-        return plate.file_path(self.inner).relative_to(plate.root).as_posix().strip(".")
+from .target import Target, parse_target
+from .writing import WritablePlate, create, make_folder, write_file
 
 
 class ZarrBackend(StorageBackend, PlateStore):
@@ -77,7 +54,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         if mode == "r+" and target.root.is_dir() and not _may_write(target.root):
             with translated(target.plate_uri):
                 raise PermissionError(errno.EACCES, "no permission to write", str(target.root))
-        return target.open(mode)
+        opener = WritablePlate if mode == "r+" else ZarrPlate
+        return opener(target.root, target.plate_uri)
 
     def create_plate(
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False
@@ -86,11 +64,20 @@ class ZarrBackend(StorageBackend, PlateStore):
         target = self._plate_target(uri)
         return create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
 
+    def check_plate(self, uri: Identifier, *, repair: bool = False) -> list[Finding]:
+        """What is wrong with a plate; with `repair` what was wrong and is mended now.
+
+        See `check` for the rules. Without `repair` nothing is changed.
+        """
+        target = self._plate_target(uri)
+        act = check.repair if repair else check.check
+        return act(target.root, target.plate_uri)
+
     # Loading
 
     def load(self, identifier: Identifier) -> Any:
         """A field or label (selected planes of it), a well as field -> array, or a file."""
-        target = _parse(identifier)
+        target = parse_target(identifier)
         address = target.address
         if address.kind == "plate":
             raise UnsupportedError(f"{target.uri} is a whole plate; use open_plate() to read it")
@@ -101,6 +88,31 @@ class ZarrBackend(StorageBackend, PlateStore):
         if address.field is None:
             return {field: well.image(field).read() for field in well.fields}
         return self._image(plate, address).select(address.planes)
+
+    def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:
+        """`load` for each, in their order; opens each image once, reads nothing twice."""
+        check_identifiers(identifiers)
+        targets = images_in(identifiers)
+        return super().load_batch(identifiers) if targets is None else load_images(targets)
+
+    def save_batch(
+        self,
+        data_list: Sequence[Any],
+        identifiers: Sequence[Identifier],
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write fields, one commit a well; all are checked before anything is written.
+
+        Atomic for each well; a failure leaves the wells before it written. Other things than
+        fields are written one by one, as `save` does.
+        """
+        check_batch(data_list, identifiers)
+        targets = images_in(identifiers)
+        if targets is None or any(target.address.kind != "field" for target in targets):
+            super().save_batch(data_list, identifiers, overwrite=overwrite)
+        else:
+            save_fields(data_list, targets, overwrite=overwrite)
 
     def list_files(
         self,
@@ -129,7 +141,7 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def is_file(self, path: Identifier) -> bool:
         """Whether it is a listed field or label image, or a file beside the arrays."""
-        target = _parse(path)
+        target = parse_target(path)
         if find_document(target.root) is None:
             return False
         try:
@@ -148,7 +160,7 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def is_dir(self, path: Identifier) -> bool:
         """Whether it is a plate, a row with wells, a listed well, or a folder of files."""
-        target = _parse(path)
+        target = parse_target(path)
         if find_document(target.root) is None:
             return False
         plate = target.open()
@@ -180,7 +192,7 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def local_path(self, path: Identifier) -> Path:
         """Where `path` lies on the file system, whether it exists or not."""
-        target = _parse(path)
+        target = parse_target(path)
         if find_document(target.root) is None:
             return target.root / target.inner
         plate = target.open()
@@ -193,7 +205,7 @@ class ZarrBackend(StorageBackend, PlateStore):
 
         The plate must exist (`create_plate`). A single plane cannot be written.
         """
-        target = _parse(identifier)
+        target = parse_target(identifier)
         address = target.address
         if not address.planes.is_all:
             raise UnsupportedError(
@@ -222,26 +234,21 @@ class ZarrBackend(StorageBackend, PlateStore):
         It is read and written anew, so that what is listed is always complete and conformant;
         atomic as `save`.
         """
-        target = _parse(identifier)
+        target = parse_target(identifier)
         address = target.address
         where = f"zarr:{folder}"
-        plate = target.open("r+")
-        if address.kind == "well":
-            fields = ngff.read_well(read_attributes(folder, where), where)
-        elif address.kind == "field":
-            assert address.field is not None
-            fields = (address.field,)
-        else:
+        if address.kind not in ("well", "field"):
             raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
-        from .arrays import ZarrImage
-
+        parts = {str(address.field): folder}
+        if address.field is None:
+            fields = ngff.read_well(read_attributes(folder, where), where)
+            parts = {field: folder / field for field in fields}
         images, labels = {}, {}
-        for field in fields:
-            part = folder / field if address.kind == "well" else folder
+        for field, part in parts.items():
             image = ZarrImage(part, where)
             images[field] = image.read()
             labels[field] = {name: image.label(name).read() for name in image.labels}
-        plate.write_well(
+        target.open("r+").write_well(
             str(address.well),
             images,
             labels,
@@ -262,7 +269,7 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def delete(self, path: Identifier) -> None:
         """Remove a field, a label image, a file or an empty folder; see `delete_all`."""
-        target = _parse(path)
+        target = parse_target(path)
         if self.is_dir(path) and self.list_dir(path):
             raise UnsupportedError(f"{target.uri} is not empty; use delete_all() to remove it")
         self.delete_all(path)
@@ -289,7 +296,7 @@ class ZarrBackend(StorageBackend, PlateStore):
                             part.rename(stage / str(number))
 
     def _unlist(
-        self, plate: ZarrPlate, content: dict[str, Any], target: _Target, inner: str
+        self, plate: ZarrPlate, content: dict[str, Any], target: Target, inner: str
     ) -> list[Path]:
         """Take `inner` off all lists; what is to be renamed away then."""
         if is_directory(plate, inner):
@@ -312,18 +319,42 @@ class ZarrBackend(StorageBackend, PlateStore):
         return [part for part in group.iterdir() if part.name != "tables"]
 
     def copy(self, source: Identifier, target: Identifier) -> None:
-        """Copy a file, field, label, well or plate; atomic, never overwrites."""
-        here, _, inner = self._existing(source)
-        if inner:
+        """Copy a file, folder of files, field, label, well or plate; atomic, never overwrites."""
+        here, plate, inner = self._existing(source)
+        there = parse_target(target)
+        if inner and inner not in plate.wells and is_directory(plate, inner):
+            if any(well.startswith(f"{inner}/") for well in plate.wells):
+                raise UnsupportedError(f"{here.uri} is a row; copy its wells or the whole plate")
+            self._copy_tree(here, there, there.stored(there.open("r+")))
+        elif not inner:
+            self._copy_tree(here, self._plate_target(target), "")
+        elif here.address.kind in ("well", "field"):
+            goal = there.address
+            if goal.kind != here.address.kind:
+                raise MismatchError(f"{here.uri} is a {here.address.kind}, but {there.uri} is not")
+            images, labels = plate[str(here.address.well)].read(
+                None if here.address.field is None else [here.address.field]
+            )
+            if goal.field is not None:
+                images = {goal.field: images.popitem()[1]}
+                labels = {goal.field: labels.popitem()[1]}
+            there.open("r+").write_well(
+                str(goal.well), images, labels, keep_others=goal.field is not None
+            )
+        else:
             self.save(self.load(source), target)
-            return
-        there = self._plate_target(target)
+
+    def _copy_tree(self, here: Target, there: Target, inner: str) -> None:
+        start, end = self.local_path(here.uri.text), there.root / inner
+        if end == start or start in end.parents:
+            raise UnsupportedError(f"{here.uri} cannot be copied into itself")
         with translated(str(there.uri)), staged(there.root) as stage:
-            shutil.copytree(here.root, stage / "plate")
-            sync_tree(stage)
-            if there.root.exists():
+            if end.exists():
                 raise AlreadyExistsError(f"{there.uri} exists; delete it or choose another name")
-            (stage / "plate").rename(there.root)
+            shutil.copytree(start, stage / "copy")
+            sync_tree(stage)
+            end.parent.mkdir(parents=True, exist_ok=True)
+            (stage / "copy").rename(end)
 
     def move(self, source: Identifier, target: Identifier) -> None:
         """Copy, then remove the source; never overwrites."""
@@ -332,12 +363,12 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def ensure_directory(self, directory: Identifier) -> str:
         """Make a folder for tables and texts; plates and wells are made by writing them."""
-        target = _parse(directory)
+        target = parse_target(directory)
         if not self.is_dir(directory):
             plate = target.open("r+")
-            with suppress(URIError):
-                if target.address.kind != "file":
-                    raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
+            parts = target.inner.split("/")
+            if parts[0] in plate.rows and "tables" not in parts[2:]:
+                raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
             with translated(str(target.uri)):
                 make_folder(plate, plate.root / target.stored(plate))
         return target.uri.text
@@ -346,7 +377,7 @@ class ZarrBackend(StorageBackend, PlateStore):
         self, source: Identifier, link_name: Identifier, *, overwrite: bool = False
     ) -> None:
         """Refused: OME-Zarr knows no links."""
-        raise UnsupportedError(f"{_parse(link_name).uri}: an OME-Zarr plate holds no links")
+        raise UnsupportedError(f"{parse_target(link_name).uri}: an OME-Zarr plate holds no links")
 
     def is_symlink(self, path: Identifier) -> bool:
         """Always False."""
@@ -354,22 +385,22 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     # Helpers
 
-    def _plate_target(self, uri: Identifier) -> _Target:
-        target = _parse(uri)
+    def _plate_target(self, uri: Identifier) -> Target:
+        target = parse_target(uri)
         if target.inner:
             raise URIError(f"{target.uri} names a part of a plate; the plate is {target.plate_uri}")
         return target
 
-    def _existing(self, path: Identifier) -> tuple[_Target, ZarrPlate, str]:
-        target = _parse(path)
+    def _existing(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
+        target = parse_target(path)
         if not self.exists(path):
             raise NotFoundError(f"{target.uri} does not exist")
         plate = target.open()
         return target, plate, target.stored(plate)
 
-    def _directory(self, path: Identifier) -> tuple[_Target, ZarrPlate, str]:
+    def _directory(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
         if not self.is_dir(path):
-            raise NotFoundError(f"{_parse(path).uri} is no directory of a plate")
+            raise NotFoundError(f"{parse_target(path).uri} is no directory of a plate")
         return self._existing(path)
 
     def _image(self, plate: Plate, address: Address) -> Image:
@@ -380,17 +411,3 @@ class ZarrBackend(StorageBackend, PlateStore):
 
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _parse(identifier: Identifier) -> _Target:
-    """The parts of `identifier`, a ``zarr:`` URI or a path."""
-    check_identifiers([identifier])
-    uri = parse_uri(identifier)
-    if uri.scheme == "disk" and not os.fspath(identifier).startswith(("disk:", "file:")):
-        uri = BackendURI("zarr", "", uri.path, uri.query)
-    if uri.scheme != "zarr":
-        raise UnsupportedError(
-            f"{uri}: OME-Zarr plates are read and written on file systems only; use zarr:///path"
-        )
-    root, inner = split_plate_path(uri.path)
-    return _Target(uri, Path(root), str(uri.at(root)), inner)

@@ -16,7 +16,14 @@ from typing import Any
 from ...hcs import ngff
 from ...metadata import atomic_write_json, file_lock, read_json
 from ...settings import get_settings
-from .nodes import OURS, attributes_in, document_path, find_document, make_group
+from .nodes import (
+    OURS,
+    attributes_in,
+    document_path,
+    find_document,
+    make_group,
+    read_attributes,
+)
 from .plate import ZarrPlate
 from .staging import put, sync_tree
 
@@ -25,7 +32,6 @@ from .staging import put, sync_tree
 def changing(plate: ZarrPlate) -> Iterator[dict[str, Any]]:
     """Hold the plate's lock; gives the content of the plate's JSON file, just read."""
     with file_lock(plate.document_path, timeout=get_settings().lock_timeout):
-        plate.refresh()
         yield read_json(plate.document_path)
 
 
@@ -39,7 +45,7 @@ def place_well(
     if present and keep_others:
         for field in fields:
             put(folder / field, target / field)
-        _set(plate, target, ngff.well_attributes(ordered({*present, *fields}), plate.version))
+        set_fields(plate, well, ordered({*present, *fields}))
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
@@ -82,7 +88,7 @@ def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: st
     """
     rest = [name for name in plate.present(well) if name != field]
     if rest:
-        _set(plate, plate.group(well), ngff.well_attributes(rest, plate.version))
+        set_fields(plate, well, rest)
     else:
         unlist_wells(plate, content, (well,))
     return bool(rest)
@@ -97,10 +103,11 @@ def replace_document(
     """Replace the plate's JSON; keys that are not ours to know stay. Needs the lock."""
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
-    body.pop("plate", None)
+    old = body.pop("plate", {})
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
+        body["plate"] = old | body["plate"]  # acquisitions, for example
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
     if plate.version == "0.5":
@@ -108,6 +115,20 @@ def replace_document(
     if ours:
         attributes[OURS] = ours
     atomic_write_json(plate.document_path, content)
+
+
+def set_fields(plate: ZarrPlate, well: str, fields: list[str]) -> None:
+    """Replace the list of fields in a well's JSON; what else it says of each stays. Needs the lock.
+
+    A field says to which acquisition it belongs, for example.
+    """
+    attributes = read_attributes(plate.group(well), f"{plate.uri}/{well}")
+    body = attributes.get("ome", attributes).get("well", {})
+    known = {image["path"]: image for image in body.get("images", ())}
+    made = ngff.well_attributes(fields, plate.version)
+    images = [known.get(field, {"path": field}) for field in fields]
+    made.get("ome", made)["well"]["images"] = images
+    _set(plate, plate.group(well), made)
 
 
 def set_labels(plate: ZarrPlate, folder: Path, names: list[str]) -> None:

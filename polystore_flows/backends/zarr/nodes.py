@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import (
+    AlreadyExistsError,
     CorruptDataError,
     CorruptMetadataError,
     NotFoundError,
@@ -115,6 +116,9 @@ def translated(where: str) -> Iterator[None]:
             f"{where} cannot be written ({error.strerror}: {error.filename}); "
             "choose another target or ask for write permission"
         ) from error
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        what = f"{error.strerror}: {error.filename2 or error.filename}"
+        raise AlreadyExistsError(f"{where}: something is in the way ({what})") from error
     except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
         raise NotFoundError(f"{where} is incomplete: {error}") from error
     except OSError as error:

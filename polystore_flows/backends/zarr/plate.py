@@ -1,28 +1,40 @@
-"""An OME-Zarr plate as an object: its documents and images. `writing` changes it."""
+"""An OME-Zarr plate as an object: its documents and images; `writing` has the one to write to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from ...errors import CorruptMetadataError, NotFoundError
 from ...hcs import ngff
 from ...hcs.address import WellAddress, parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
-from ...hcs.plate import Image, Mode, Plate, PlateSpec
+from ...hcs.plate import Image, Mode, Plate
+from ...hcs.spec import PlateSpec
 from .. import codecs
 from .arrays import ZarrImage
 from .nodes import OURS, find_document, read_attributes, translated
 
 
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """A plate's JSON, as it was when its file had the identity `seen`."""
+
+    seen: tuple[int, ...]
+    ours: dict[str, Any]
+    document: ngff.PlateDocument | None
+    stored: dict[WellAddress, str]
+
+
 class ZarrPlate(Plate):
     """An OME-Zarr plate on a file system; its documents are read anew when they change."""
 
-    def __init__(self, root: Path, uri: str, mode: Mode = "r") -> None:
+    mode: Mode = "r"
+
+    def __init__(self, root: Path, uri: str) -> None:
         """Open the plate in the folder `root`.
 
         Raises:
@@ -31,7 +43,6 @@ class ZarrPlate(Plate):
         """
         self.root = root
         self.uri = uri
-        self.mode = mode
         document = find_document(root)
         if document is None:
             raise NotFoundError(
@@ -40,33 +51,39 @@ class ZarrPlate(Plate):
                 + "; create it with create_plate() or correct the path"
             )
         self.document_path = document
-        self.ours: dict[str, Any] = {}
+        self._last: _Snapshot | None = None
+        self._first: tuple[_Snapshot, Image] | None = None
+        self._read_document()
+
+    @property
+    def ours(self) -> dict[str, Any]:
         """What we keep at the root beside NGFF: grid, channels, pixel size, like of the fields."""
-        self.document: ngff.PlateDocument | None = None
+        return self._read_document().ours
+
+    @property
+    def document(self) -> ngff.PlateDocument | None:
         """The plate's NGFF document; None while there is no well."""
-        self._seen: tuple[int, ...] = ()
-        self._first: Image | None = None
-        self.refresh()
+        return self._read_document().document
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """As the plate's JSON says."""
-        self.refresh()
-        return self.document.name if self.document else self.ours.get("name", "")
+        now = self._read_document()
+        return now.document.name if now.document else now.ours.get("name", "")
 
     @property
     def layout(self) -> Layout:  # type: ignore[override]
         """The physical grid with the stored names."""
-        self.refresh()
-        if self.document:
-            return self.document.layout
-        return Layout(tuple(self.ours["rows"]), tuple(self.ours["columns"]))
+        now = self._read_document()
+        if now.document:
+            return now.document.layout
+        return Layout(tuple(now.ours["rows"]), tuple(now.ours["columns"]))
 
     @property
     def wells(self) -> tuple[str, ...]:
         """Stored paths of the wells, by row, then column."""
-        self.refresh()
-        return self.document.wells if self.document else ()
+        document = self.document
+        return document.wells if document else ()
 
     @property
     def version(self) -> ngff.Version:
@@ -76,7 +93,6 @@ class ZarrPlate(Plate):
     @property
     def channel_info(self) -> tuple[Channel, ...]:
         """The plate's channels, as it was created or as its first image names them."""
-        self.refresh()
         ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
         if ours or self.first_image is None:
             return ours
@@ -85,7 +101,6 @@ class ZarrPlate(Plate):
     @property
     def pixel_size(self) -> tuple[float, float, float]:
         """Micrometres ``(z, y, x)``."""
-        self.refresh()
         if "pixel_size" in self.ours:
             z, y, x = self.ours["pixel_size"]
             return z, y, x
@@ -94,7 +109,6 @@ class ZarrPlate(Plate):
     @property
     def created(self) -> float:
         """Seconds since 1970 when the plate was made; wells written later do not change it."""
-        self.refresh()
         return float(self.ours.get("created", self.document_path.stat().st_mtime))
 
     @property
@@ -138,8 +152,7 @@ class ZarrPlate(Plate):
 
     @property
     def _by_address(self) -> Mapping[WellAddress, str]:
-        self.refresh()
-        return self._stored
+        return self._read_document().stored
 
     def _fields(self, well: str) -> tuple[str, ...]:
         where = f"{self.uri}/{well}"
@@ -152,13 +165,16 @@ class ZarrPlate(Plate):
     @property
     def first_image(self) -> Image | None:
         """The first field of the first well; None while there is none."""
-        if self._first is None and self.wells:
-            well = self[self.wells[0]]
-            self._first = well.image(well.fields[0])
-        return self._first
+        now = self._read_document()
+        if now.document is None:
+            return None
+        if self._first is None or self._first[0] is not now:
+            well = self[now.document.wells[0]]
+            self._first = now, well.image(well.fields[0])
+        return self._first[1]
 
-    def refresh(self) -> None:
-        """Read the plate's JSON anew if it was replaced since."""
+    def _read_document(self) -> _Snapshot:
+        """The plate's JSON, read anew if it was replaced since."""
         try:
             status = self.document_path.stat()
         except FileNotFoundError as error:
@@ -166,43 +182,17 @@ class ZarrPlate(Plate):
                 f"{self.uri} is gone: {self.document_path} does not exist"
             ) from error
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if seen == self._seen:
-            return
+        if self._last is not None and self._last.seen == seen:
+            return self._last
         attributes = read_attributes(self.root, self.uri)
-        self.ours = attributes.get(OURS) or {}
+        ours = attributes.get(OURS) or {}
         body = attributes.get("ome", attributes)
-        self.document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
-        if self.document is None and "rows" not in self.ours:
+        document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
+        if document is None and "rows" not in ours:
             raise CorruptMetadataError(
                 f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
             )
-        wells = self.document.wells if self.document else ()
-        self._stored = {parse_well(path): path for path in wells}
-        self._first = None
-        self._seen = seen
-
-    # Writing
-
-    def _write_well(
-        self,
-        well: str,
-        images: Mapping[str, NDArray[Any]],
-        labels: Mapping[str, Mapping[str, NDArray[Any]]],
-        overwrite: bool,
-        keep_others: bool,
-    ) -> None:
-        from .writing import write_well
-
-        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
-
-    def _write_label(
-        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
-    ) -> None:
-        from .writing import write_label
-
-        write_label(self, well, field, name, array, overwrite=overwrite)
-
-    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
-        from .writing import write_file
-
-        write_file(self, path, data, overwrite=overwrite)
+        wells = document.wells if document else ()
+        stored = {parse_well(path): path for path in wells}
+        self._last = _Snapshot(seen, ours, document, stored)  # at once, for other threads
+        return self._last

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.plate import PlateSpec
+from ...hcs.plate import Mode
+from ...hcs.spec import PlateSpec, require_like
 from ...metadata import atomic_write_json
 from .. import codecs
 from . import arrays
@@ -32,6 +33,30 @@ from .nodes import (
 )
 from .plate import ZarrPlate
 from .staging import put, staged, sync_tree
+
+
+class WritablePlate(ZarrPlate):
+    """An OME-Zarr plate opened for writing."""
+
+    mode: Mode = "r+"
+
+    def _write_well(
+        self,
+        well: str,
+        images: Mapping[str, NDArray[Any]],
+        labels: Mapping[str, Mapping[str, NDArray[Any]]],
+        overwrite: bool,
+        keep_others: bool,
+    ) -> None:
+        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+
+    def _write_label(
+        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
+    ) -> None:
+        write_label(self, well, field, name, array, overwrite=overwrite)
+
+    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
+        write_file(self, path, data, overwrite=overwrite)
 
 
 def write_well(
@@ -85,26 +110,28 @@ def check_well(
     *,
     overwrite: bool,
     keep_others: bool,
+    like: Any = None,
 ) -> None:
     """Refuse what must not be overwritten, and images unlike the plate's fields.
 
     Args:
         plate, well, overwrite, keep_others: as in `write_well`.
         images: field -> anything with a shape and a dtype.
+        like: what fields of a plate without wells are to be like; by default the first image.
     """
     present = plate.present(well)
     taken = [f for f in images if f in present] if keep_others else list(present)
     if taken and not overwrite:
         raise _exists(f"{plate.uri}/{well}" + (f"/{taken[0]}" if keep_others else ""))
-    like = plate.ours.get("field")
-    if like is None:
-        first = plate.first_image or next(iter(images.values()))
-        like = {"shape": first.shape, "dtype": str(first.dtype)}
+    known = plate.ours.get("field")
+    if known is None:
+        first = plate.first_image or like or next(iter(images.values()))
+        known = {"shape": first.shape, "dtype": str(first.dtype)}
     for field, image in images.items():
-        if (image.shape, str(image.dtype)) != (tuple(like["shape"]), like["dtype"]):
+        if (image.shape, str(image.dtype)) != (tuple(known["shape"]), known["dtype"]):
             raise MismatchError(
                 f"{plate.uri}/{well}/{field}: the array is {image.shape} {image.dtype}, but "
-                f"fields of this plate are {tuple(like['shape'])} {like['dtype']}; convert it "
+                f"fields of this plate are {tuple(known['shape'])} {known['dtype']}; convert it "
                 "or write it to another plate"
             )
 
@@ -161,7 +188,7 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
             raise _exists(where) from error
 
 
-def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlate:
+def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
         ours = {
@@ -178,7 +205,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
-                return ZarrPlate(root, uri, "r+")
+                return WritablePlate(root, uri)
             except OSError as error:  # somebody was faster, or something else is there
                 if not root.exists():
                     raise
@@ -190,20 +217,13 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> ZarrPlat
         raise AlreadyExistsError(
             f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
-    plate = ZarrPlate(root, uri, "r+")
-    for what, has, wanted in (
-        ("wells", plate.layout.size, spec.layout.size),
-        ("rows", plate.rows, spec.layout.rows),
-        ("columns", plate.columns, spec.layout.columns),
-        ("channels", plate.channels, tuple(c.name for c in spec.channels) or plate.channels),
-        ("pixel size", plate.pixel_size, spec.pixel_size),
-        ("NGFF version", plate.version, spec.ngff_version),
-    ):
-        if has != wanted:
-            raise MismatchError(
-                f"{uri} exists with {what} {has}, not {wanted}; write to another plate or "
-                "delete it first"
-            )
+    plate = WritablePlate(root, uri)
+    require_like(uri, plate.spec, spec)
+    if plate.version != spec.ngff_version:
+        raise MismatchError(
+            f"{uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to another "
+            "plate or delete it first"
+        )
     return plate
 
 

@@ -73,7 +73,7 @@ class World:
         if not lock.exists():
             return []
         status = lock.stat()
-        return Queue((status.st_dev, status.st_ino)).names()
+        return Queue.of((status.st_dev, status.st_ino)).names()
 
     def entries(self, faults: list[str]) -> list[str]:
         """The log in the document; whatever is wrong with it is added to `faults`."""

@@ -1,0 +1,22 @@
+# What a developer needs; each line is also what .ci/run does.
+
+# Format and lint
+lint:
+    uv run ruff format --check .
+    uv run ruff check .
+
+# Static types
+types:
+    uv run mypy
+
+# All tests
+test:
+    uv run pytest
+
+# The tests of an everyday change, under five minutes
+quick:
+    uv run pytest -m "not slow"
+
+# The example, as a newcomer runs it
+demo dir="demo":
+    uv run polystore-flows demo {{dir}}

@@ -1,0 +1,1 @@
+"""Objects in buckets through obstore: ``s3://bucket/key``, ``gs://bucket/key``, ``az://…``."""

@@ -1,0 +1,42 @@
+"""Work on many objects: sizes and times of directories, copies in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import obstore
+
+from ...contracts import Stat
+from ...settings import get_settings
+from .stores import Store
+
+DIRECTORY = ".polystore-directory"
+"""Name of the empty object that keeps a directory without others."""
+
+
+def object_stat(kind: str, found: Sequence[Any]) -> Stat:
+    """The sum of the sizes and the newest time of listed objects."""
+    newest = max((meta["last_modified"].timestamp() for meta in found), default=0.0)
+    return Stat(kind, sum(meta["size"] for meta in found), newest)
+
+
+def copy_objects(source: Store, target: Store, pairs: Sequence[tuple[str, str]]) -> None:
+    """Copy each ``(key, new key)``, none of which may exist; in threads, by the server if it can.
+
+    Atomic for each object. Raises obstore's errors; copies that are done stay.
+    """
+
+    def copy(pair: tuple[str, str]) -> None:
+        if source is target:
+            obstore.copy(source, *pair, overwrite=False)
+        else:
+            data = obstore.get(source, pair[0]).bytes()
+            obstore.put(target, pair[1], data, mode="create", use_multipart=False)
+
+    if len(pairs) == 1:
+        copy(pairs[0])
+        return
+    with ThreadPoolExecutor(min(get_settings().workers or 8, max(len(pairs), 1))) as pool:
+        list(pool.map(copy, pairs))

@@ -1,0 +1,222 @@
+"""Arrays of zarr v3 whose chunks are planes and lie in shards, written and read directly.
+
+zarr-python reads and writes them too, several times slower, and opens a shard's file more than
+once, so that a reader may meet two revisions of it. A shard is the encoded chunks one after the
+other, then an index of their offsets and lengths and its CRC-32C (Zarr v3, codec
+``sharding_indexed`` 1.0). Each chunk carries a CRC-32C of its own (codec ``crc32c``), so that
+damage is noticed instead of shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs.blosc import Blosc
+from numpy.typing import NDArray
+
+from ...settings import get_settings
+
+MISSING = 2**64 - 1
+"""Offset and length in the index of a chunk that is not stored: all its pixels are 0."""
+
+_TYPES = {np.dtype(kind).name: np.dtype(kind) for kind in "bBhHiIqQfd"}
+_INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_SMALL = 2**20  # threads cost more than they gain below so many bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedArray:
+    """An array in the folder `path`; reading opens each shard once."""
+
+    path: Path
+    shape: tuple[int, ...]
+    """Two axes or more, the last of which are y and x."""
+    shard: tuple[int, ...]
+    """Shape of a shard: planes of full size."""
+    dtype: np.dtype[Any]
+    checksums: bool = True
+    """Whether each chunk ends with its CRC-32C."""
+
+    def __getitem__(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Whole planes: of each leading axis one index or all, then all of y and x.
+
+        Raises:
+            ValueError: a shard is damaged.
+        """
+        wanted = [
+            range(n) if isinstance(i, slice) else range(i, i + 1)
+            for i, n in zip(index[: len(self.shape) - 2], self.shape, strict=False)
+        ]
+        out = np.zeros((*map(len, wanted), *self.shape[-2:]), self.dtype)
+        shards: dict[tuple[int, ...], list[tuple[tuple[int, ...], tuple[int, ...]]]] = {}
+        for place in product(*map(range, out.shape[:-2])):
+            plane = tuple(r[i] for r, i in zip(wanted, place, strict=True))
+            key = tuple(i // n for i, n in zip(plane, self.shard, strict=False))
+            shards.setdefault(key, []).append((plane, place))
+        for key, planes in shards.items():
+            self._read_shard(key, planes, out)
+        kept = tuple(0 if not isinstance(i, slice) else slice(None) for i in index)
+        return out[kept]
+
+    def _read_shard(
+        self,
+        key: tuple[int, ...],
+        planes: list[tuple[tuple[int, ...], tuple[int, ...]]],
+        out: NDArray[Any],
+    ) -> None:
+        try:
+            file = os.open(self._file(key), os.O_RDONLY)
+        except FileNotFoundError:
+            return  # a shard of zeros is not stored
+        try:
+            index = self._read_index(file)
+
+            def read(entry: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+                plane, place = entry
+                inner = tuple(i % n for i, n in zip(plane, self.shard, strict=False))
+                offset, length = (int(n) for n in index[inner])
+                if offset != MISSING:
+                    self._decode(os.pread(file, length, offset), length, out[place])
+
+            _in_threads(read, planes, out.nbytes)
+        finally:
+            os.close(file)
+
+    def _read_index(self, file: int) -> NDArray[np.uint64]:
+        count = math.prod(self.shard[:-2])
+        length = 16 * count + 4
+        size = os.fstat(file).st_size
+        tail = os.pread(file, length, max(size - length, 0))
+        if len(tail) < length or _crc(tail[:-4]) != tail[-4:]:
+            raise ValueError("the index of a shard is damaged (its CRC-32C does not match)")
+        return np.frombuffer(tail[:-4], "<u8").reshape(*self.shard[:-2], 2)
+
+    def _decode(self, stored: bytes, length: int, out: NDArray[Any]) -> None:
+        if len(stored) < length:
+            raise ValueError("a shard is cut off")
+        if self.checksums:
+            if _crc(memoryview(stored)[:-4]) != stored[-4:]:
+                raise ValueError("a chunk is damaged (its CRC-32C does not match)")
+            stored = stored[:-4]
+        Blosc().decode(stored, out=out)
+
+    def write(self, array: NDArray[Any], axes: tuple[str, ...]) -> None:
+        """Write metadata and all shards into a folder that nobody else sees yet; not atomic."""
+        self.path.mkdir(parents=True)
+        grid = [math.ceil(n / m) for n, m in zip(self.shape, self.shard, strict=True)][:-2]
+        for key in product(*map(range, grid)):
+            cut = (slice(i * n, (i + 1) * n) for i, n in zip(key, self.shard, strict=False))
+            self._write_shard(key, array[tuple(cut)])
+        (self.path / "zarr.json").write_text(json.dumps(self._metadata(axes), indent=2) + "\n")
+
+    def _write_shard(self, key: tuple[int, ...], part: NDArray[Any]) -> None:
+        places = list(product(*map(range, part.shape[:-2])))
+        codec = Blosc("lz4", 5, Blosc.BITSHUFFLE)
+
+        def encode(place: tuple[int, ...]) -> bytes | None:
+            plane = part[place]
+            return codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
+
+        index = np.full((*self.shard[:-2], 2), MISSING, "<u8")
+        encoded = _in_threads(encode, places, part.nbytes)
+        if not any(chunk is not None for chunk in encoded):
+            return
+        path = self._file(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            offset = 0
+            for place, chunk in zip(places, encoded, strict=True):
+                if chunk is not None:
+                    file.write(chunk)
+                    file.write(_crc(chunk))
+                    index[place] = offset, len(chunk) + 4
+                    offset += len(chunk) + 4
+            tail = index.tobytes()
+            file.write(tail + _crc(tail))
+
+    def _file(self, key: tuple[int, ...]) -> Path:
+        return self.path.joinpath("c", *map(str, key), "0", "0")
+
+    def _metadata(self, axes: tuple[str, ...]) -> dict[str, Any]:
+        endian = {"configuration": {"endian": "little"}} if self.dtype.itemsize > 1 else {}
+        blosc = {
+            "typesize": self.dtype.itemsize,
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "bitshuffle",
+            "blocksize": 0,
+        }
+        inner = [
+            {"name": "bytes", **endian},
+            {"name": "blosc", "configuration": blosc},
+            *([{"name": "crc32c"}] if self.checksums else []),
+        ]
+        sharding = {
+            "chunk_shape": [1] * (len(self.shape) - 2) + list(self.shape[-2:]),
+            "codecs": inner,
+            "index_codecs": _INDEX_CODECS,
+            "index_location": "end",
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(self.shard)}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0.0 if self.dtype.kind == "f" else 0,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "attributes": {},
+            "dimension_names": list(axes),
+        }
+
+
+def open_sharded(path: Path) -> ShardedArray | None:
+    """The array in the folder `path`, or None where zarr-python must read it.
+
+    That is so for every array that is not laid out as `ShardedArray.write` lays it out; chunks
+    without checksums and other Blosc settings are read here too.
+    """
+    try:
+        metadata = json.loads((path / "zarr.json").read_text())
+        inner = metadata["codecs"][0]["configuration"]["codecs"]
+        array = ShardedArray(
+            path,
+            tuple(metadata["shape"]),
+            tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+            _TYPES[metadata["data_type"]],
+            checksums=inner[-1]["name"] == "crc32c",
+        )
+        expected = array._metadata(())
+        for codec in inner:
+            if codec["name"] == "blosc":  # a chunk says itself how it was compressed
+                codec["configuration"] = expected["codecs"][0]["configuration"]["codecs"][1][
+                    "configuration"
+                ]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    read = ("zarr_format", "node_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
+    return array if all(metadata.get(key) == expected[key] for key in read) else None
+
+
+def _in_threads(act: Callable[[Any], Any], items: list[Any], size: int) -> list[Any]:
+    """`act` on each of `items`, which touch `size` bytes together; Blosc lets go of the GIL."""
+    workers = min(get_settings().workers or os.cpu_count() or 1, len(items))
+    if workers < 2 or size < _SMALL:
+        return [act(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(act, items))
+
+
+def _crc(data: Any) -> bytes:
+    return int(google_crc32c.value(bytes(data))).to_bytes(4, "little")

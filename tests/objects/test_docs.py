@@ -1,0 +1,35 @@
+"""The code and the settings in the documentation of object stores work as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from polystore_flows.metadata.objects import read_object_json
+from polystore_flows.settings import ObjectStoreSettings, Settings
+
+TEXT = (Path(__file__).parents[2] / "docs" / "object-stores.md").read_text()
+
+
+def _block(language: str) -> str:
+    match = re.search(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+    assert match is not None
+    return match[1]
+
+
+def test_the_code_runs(rig):
+    code = _block("python").replace("lab-plates", rig.bucket)
+    exec(compile(code, "object-stores.md", "exec"), {})
+    notes = read_object_json(f"s3://{rig.bucket}/notes.json")
+    assert notes == {"checked": True, "wells": ["B/03"]}
+
+
+def test_the_settings_are_settings_and_all_are_listed():
+    for entry in json.loads(_block("json")).values():
+        ObjectStoreSettings(**entry)
+    table = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
+    assert set(table) == set(ObjectStoreSettings.model_fields)
+    for name in Settings.model_fields:
+        if name.startswith("objects"):
+            assert f"POLYSTORE_{name.upper()}`" in TEXT, name
