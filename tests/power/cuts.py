@@ -62,7 +62,7 @@ def cut_power(
         folder: An empty folder, for the disk and the console.
         cuts: How often.
         seed: Of the random moments.
-        mutant: What is broken in the writers, see `cut_guest`; stops at the first corrupt document.
+        mutant: What is broken in the writers, see `cut_guest`; ends when that was noticed.
         options: How the ext4 is mounted; ``-`` for its defaults.
     """
     chance, figures, began = random.Random(seed), Figures(), time.monotonic()
@@ -81,7 +81,7 @@ def cut_power(
                 figures.faults.append(f"boot {boot}: {found['error']}")
                 break
             expected = _judge(figures, boot, expected, found)
-            if boot == cuts:
+            if boot == cuts or (mutant != "none" and figures.caught):
                 break
             first = kernel.line(PATIENCE)  # the cut shall hit them at work
             assert first is not None, kernel.console()

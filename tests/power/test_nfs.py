@@ -72,8 +72,10 @@ def test_writers_without_a_lock_lose_updates(
     assert rounds[0]["there"] < UPDATES
 
 
-@pytest.mark.parametrize("option", ["nolock", "local_lock=all", "local_lock=flock"])
-def test_a_mount_whose_locks_stay_in_the_client_is_refused(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize("option", ["nolock", "local_lock=flock"])
+def test_a_mount_whose_locks_stay_in_the_client_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
     """Each client would believe that it is alone: at once, for each kind of update.
 
     Two open files of one client do exclude each other there, so trying that tells nothing.
@@ -81,9 +83,10 @@ def test_a_mount_whose_locks_stay_in_the_client_is_refused(tmp_path: Path, optio
     mounts, rounds = run(tmp_path, "once", f"vers=3,{option}", 3)
     assert all("local_lock=" in mount and "local_lock=none" not in mount for mount in mounts)
     said = [client for found in rounds for client in found["said"]]
-    assert [client["error"] for client in said if not client["error"]] == []
-    for client in said:
-        assert client["error"].startswith("FileLockError")
-        assert "lock" in client["error"]
-    assert max(client["took"] for client in said[2:]) < 0.1  # the first round imports modules
+    slowest = max(client["took"] for client in said[2:])  # the first round imports modules
+    with capsys.disabled():
+        print(f"\nNFS with {option}: refused in {slowest:.3f} s: {said[0]['error']}")
+    assert all(client["error"].startswith("FileLockError: ") for client in said)
+    assert all(option in client["error"] for client in said)
+    assert slowest < 1  # of the 5 that were asked for
     assert max(found["there"] for found in rounds) == 0
