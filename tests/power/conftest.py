@@ -18,5 +18,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("power")
+            item.add_marker("slow")
             if reason is not None:
                 item.add_marker(pytest.mark.skip(reason=f"NOT RUN: {reason}"))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import kernel
 import pytest
 from kernel import MODULES, Kernel, make_disk
 
@@ -15,6 +16,8 @@ ROUNDS, UPDATES = 12, 144
 
 def missing() -> str | None:
     """Why this cannot run here, or None."""
+    if reason := kernel.missing():
+        return reason
     if shutil.which("ip") is None:
         return "no `ip`; apt-get install iproute2"
     if platform.machine() != "x86_64" or not MODULES.is_dir():
@@ -27,14 +30,14 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=f"NOT RUN: {missin
 
 def run(folder: Path, what: str, options: str, rounds: int) -> tuple[list[str], list[Any]]:
     """Let two clients do `what` in that many rounds; returns how they mounted and what came."""
-    kernel = Kernel(
+    host = Kernel(
         *("nfs", what, options, rounds), disk=make_disk(folder / "disk"), log=folder / "console"
     )
     try:
-        mounts = kernel.report(60)["mounts"]
-        return mounts, [kernel.report(120) for _ in range(rounds)]
+        mounts = host.report(60)["mounts"]
+        return mounts, [host.report(120) for _ in range(rounds)]
     finally:
-        kernel.cut()
+        host.cut()
 
 
 def errors_of(rounds: list[Any]) -> list[str]:
