@@ -114,12 +114,17 @@ def _run(what: str, arguments: list[str], report: Callable[[int, int, str], obje
         errors="replace",
     ) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            last.append(line.strip())
-            if step := _STEPS.search(line):
-                report(int(step[1]), int(step[2]), "workflow")
-            elif total := _TOTAL.fullmatch(line.strip()):
-                report(0, int(total[1]), "workflow")
+        try:
+            for line in process.stderr:
+                last.append(line.strip())
+                if step := _STEPS.search(line):
+                    report(int(step[1]), int(step[2]), "workflow")
+                elif total := _TOTAL.fullmatch(line.strip()):
+                    report(0, int(total[1]), "workflow")
+        except KeyboardInterrupt:
+            process.terminate()  # Snakemake starts no more jobs and waits for those that run
+            process.stderr.read()
+            raise
     if process.returncode:
         logs = [found[1] for line in last if (found := _LOG.search(line))]
         errors = [line for line in last if re.search(r"error|exception", line, re.IGNORECASE)]
