@@ -96,7 +96,7 @@ def _listed(facts: PlateFacts) -> list[dict[str, Any]]:
     """The wells that the plate or a table names and the grid has."""
     plate = facts.plate
     read = {well.path: well for well in facts.wells}
-    origins = {well: place for place, run in enumerate(facts.runs) for well in run.wells}
+    origins = {well: run.facts + own for run in facts.runs for well, own in run.wells.items()}
     named = dict.fromkeys([*read, *(well for column in facts.columns for well in column.values)])
     listed = []
     for path in named:
@@ -111,7 +111,7 @@ def _listed(facts: PlateFacts) -> list[dict[str, Any]]:
                 "state": _state(well),
                 "fields": well.listed if well else 0,
                 "problems": well.problems if well else [],
-                "origin": origins.get(path),
+                "origin": origins.get(path, []),
             }
         )
     return listed
@@ -154,7 +154,6 @@ def _data(facts: PlateFacts, listed: list[dict[str, Any]]) -> dict[str, Any]:
         "start": _start(facts.columns),
         "roles": roles,
         "controls": _controls(facts.columns, paths, roles),
-        "origins": [run.facts for run in facts.runs],
         "distribution": json.loads(_asset("distribution.vl.json")),
     }
 

@@ -51,7 +51,7 @@ class WellTiles:
     binning: int = 1
     """Pixels of the image for one that was measured, along y and x."""
     provenance: Mapping[str, Any] | None = None
-    """Where it comes from, if the plate tells it."""
+    """Where its first field comes from, if the plate tells it."""
     problems: list[str] = field(default_factory=list)
     """Why something could not be read."""
 
@@ -94,7 +94,7 @@ def _read_well(plate: Plate, name: str, most: int, side: int) -> WellTiles:
     try:
         well = plate[name]
         made.listed = len(well.fields)
-        made.provenance = provenance_of(well)
+        made.provenance = provenance_of(well, well.fields[0]) if well.fields else None
     except (PolystoreError, OSError) as error:
         made.problems.append(str(error))
         return made

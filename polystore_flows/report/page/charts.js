@@ -90,7 +90,7 @@ class Charts {
       const sd = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null;
       return [name, values.length, mean, sd, quantile(values, 0.5), values[0], values.at(-1)];
     });
-    return numberTable([grouping.title, "wells", "mean", "SD", "median", "least", "largest"], table);
+    return numberTable("Groups", [grouping.title, "wells", "mean", "SD", "median", "least", "largest"], table);
   }
 
   controls(index, column) {
@@ -110,7 +110,7 @@ class Charts {
       const { n, mean, sd, median, mad } = found[role];
       return [`${role} control`, n, mean, sd, mean ? (100 * sd) / Math.abs(mean) : null, median, mad];
     });
-    box.replaceChildren(element("p", {}, column.title), list, numberTable(["", "wells", "mean", "SD", "CV %", "median", "MAD"], rows));
+    box.replaceChildren(element("p", {}, column.title), list, numberTable("Controls", ["kind", "wells", "mean", "SD", "CV %", "median", "MAD"], rows));
   }
 }
 

@@ -33,7 +33,8 @@ function pairs(entries) {
   return list;
 }
 
-function numberTable(head, rows) {
+// In a room of its own that scrolls, and can be scrolled by keyboard.
+function numberTable(label, head, rows) {
   const table = element("table", { class: "numbers" });
   const top = element("tr");
   for (const name of head) top.append(element("th", { scope: "col" }, name));
@@ -45,7 +46,7 @@ function numberTable(head, rows) {
     body.append(row);
   }
   table.append(body);
-  return table;
+  return element("div", { class: "scroll", role: "group", "aria-label": label, tabIndex: 0 }, table);
 }
 
 function checkbox(text, checked, colour, onchange) {

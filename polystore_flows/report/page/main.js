@@ -87,14 +87,14 @@ function fillSelect(select, options, chosen, onchange) {
   select.addEventListener("change", () => onchange(Number(select.value)));
 }
 
-const THEMES = [["", "Auto", "as the system has them"], ["light", "Light", "light"], ["dark", "Dark", "dark"]];
+const THEMES = [["", "Auto"], ["light", "Light"], ["dark", "Dark"]];
 
 function nextTheme() {
   const root = document.documentElement;
   const at = (THEMES.findIndex(([theme]) => theme === (root.dataset.theme ?? "")) + 1) % THEMES.length;
   root.dataset.theme = THEMES[at][0];
   byId("theme-name").textContent = THEMES[at][1];
-  byId("theme").setAttribute("aria-label", `Colours: ${THEMES[at][2]}`);
+  byId("theme").setAttribute("aria-label", `Colour scheme: ${THEMES[at][1]}`);
   drawSpread();
 }
 

@@ -51,8 +51,7 @@ class WellPanel {
       made.push(element("h3", {}, group), pairs(entries.map((other) => [other.title, show(other.values[well.index]), other === column])));
     }
     made.push(...this.intensities(well));
-    const origin = data.origins[well.origin];
-    if (origin) made.push(element("h3", {}, "Provenance"), pairs(origin));
+    if (well.origin.length) made.push(element("h3", {}, "Provenance"), pairs(well.origin));
     return made;
   }
 
@@ -65,7 +64,7 @@ class WellPanel {
       if (!channels.has(other.group)) channels.set(other.group, []);
       channels.get(other.group).push(other.values[well.index]);
     }
-    const table = numberTable(["", ...channels.keys()], names.map((name, i) => [name, ...[...channels.values()].map((values) => values[i] ?? null)]));
-    return [element("h3", {}, "Intensity"), element("div", { class: "scroll" }, table)];
+    const table = numberTable("Intensity", ["statistic", ...channels.keys()], names.map((name, i) => [name, ...[...channels.values()].map((values) => values[i] ?? null)]));
+    return [element("h3", {}, "Intensity"), table];
   }
 }
