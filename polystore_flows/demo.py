@@ -15,7 +15,10 @@ from pathlib import Path
 
 from .errors import AlreadyExistsError, MissingDependencyError, NotFoundError, PolystoreError
 
-_NEEDED = ("snakemake", "snakemake_storage_plugin_polystore", "skimage", "ngio", "matplotlib")
+_NEEDED = (
+    *("snakemake", "snakemake_storage_plugin_polystore", "skimage", "ngio", "matplotlib"),
+    *("jinja2", "vl_convert"),
+)
 _EXAMPLE = Path("examples", "snakemake-plate")
 _MARKER = ".polystore-demo"
 _STEPS = re.compile(r"(\d+) of (\d+) steps")
@@ -33,6 +36,8 @@ class DemoResults:
     """URI of the plate's table, one row a well."""
     picture: Path
     """The heat map, a PNG."""
+    report: Path
+    """The page that shows the whole plate."""
 
 
 def run_demo(
@@ -63,7 +68,8 @@ def run_demo(
     command += ["--directory", str(directory), "--cores", str(cores or os.cpu_count() or 1)]
     _run("the workflow", [*command, "--rerun-incomplete"], report)
     plate = f"zarr:{directory / 'plate.zarr'}"
-    return DemoResults(plate, f"{plate}/tables/nuclei.csv", directory / "nuclei.png")
+    table = f"{plate}/tables/nuclei.csv"
+    return DemoResults(plate, table, directory / "nuclei.png", directory / "report.html")
 
 
 def find_example() -> Path:

@@ -69,6 +69,7 @@ def test_the_demo_finds_the_nuclei_of_every_well(finished):
     assert table["area_um2"].between(80, 140).all()
     assert table["mean_0"].std() / table["mean_0"].mean() < 0.05
     assert (finished / "nuclei.png").read_bytes().startswith(b"\x89PNG")
+    assert "positive control" in (finished / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -103,7 +104,7 @@ def test_one_touched_raw_well_reruns_that_well_and_what_depends_on_it(finished):
     time.sleep(0.1)
     (finished / "raw" / "C03_s2_w1.tif").touch()
     said, jobs = run_snakemake(finished)
-    assert jobs == {"well": 1, "plate_table": 1, "heat_map": 1, "all": 1}
+    assert jobs == {"well": 1, "plate_table": 1, "heat_map": 1, "plate_report": 1, "all": 1}
     assert "wildcards: well=C/3" in said
     assert "Nothing to be done" in run_snakemake(finished)[0]
 
@@ -113,7 +114,11 @@ def test_the_same_snakefile_on_an_ome_zarr_plate_gives_the_same_bits(finished):
     """One line of the configuration changes, and no label and no number of a table."""
     ps.copy(f"disk:{finished}/raw", f"zarr:{finished}/raw.zarr")
     _, jobs = run_snakemake(
-        finished, "source=zarr:raw.zarr", "target=zarr:plate2.zarr", "picture=nuclei2.png"
+        finished,
+        "source=zarr:raw.zarr",
+        "target=zarr:plate2.zarr",
+        "picture=nuclei2.png",
+        "report=report2.html",
     )
     assert jobs["well"] == len(WELLS)
     one, two = (ps.open_plate(f"zarr:{finished}/{name}.zarr") for name in ("plate", "plate2"))
@@ -124,7 +129,11 @@ def test_the_same_snakefile_on_an_ome_zarr_plate_gives_the_same_bits(finished):
             a, b = one[well].image(field), two[well].image(field)
             np.testing.assert_array_equal(a.read(), b.read())
             np.testing.assert_array_equal(a.label("nuclei").read(), b.label("nuclei").read())
-    tables = ["tables/nuclei.csv", *(f"{well}/tables/nuclei.csv" for well in WELLS)]
+    tables = [
+        "tables/nuclei.csv",
+        "tables/conditions.csv",
+        *(f"{well}/tables/nuclei.csv" for well in WELLS),
+    ]
     for name in tables:
         here, there = finished / "plate.zarr" / name, finished / "plate2.zarr" / name
         assert here.read_bytes() == there.read_bytes(), name
@@ -182,9 +191,12 @@ def test_the_raw_plate_is_the_same_every_time_and_completes_itself(tmp_path):
     script = demo.find_example() / "make_raw_plate.py"
     for folder in ("a", "b"):
         subprocess.run([sys.executable, script, tmp_path / folder], check=True)
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    names = sorted(path.name for path in (tmp_path / "a").glob("*.tif"))
     assert len(names) == 24
     assert names[0] == "B02_s1_w1.tif"
+    map_ = ps.load(f"disk:{tmp_path}/a/tables/conditions.csv")
+    assert list(map_["lost_percent"][:4]) == [0, 25, 50, 75]
+    assert set(map_["control"].dropna()) == {"negative", "positive"}
     (tmp_path / "b" / names[3]).unlink()
     subprocess.run([sys.executable, script, tmp_path / "b"], check=True)
     for name in names:

@@ -3,11 +3,13 @@
     python make_raw_plate.py FOLDER
 
 Twelve wells (B02 to D05) of two fields, 16-bit TIFFs named like ImageXpress names them,
-``B02_s1_w1.tif``. README.md says where the image comes from and what is done to it here.
+``B02_s1_w1.tif``, and a plate map in ``tables/conditions.csv``. README.md says where the image
+comes from and what is done to it here.
 The same pixels come out every time, so the plate is not written again where it is complete.
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +84,21 @@ def save(field: np.ndarray, path: Path) -> None:
     part.replace(path)
 
 
+def plate_map() -> str:
+    """What was done to each well, as CSV: the share of nuclei lost stands for a dose."""
+    controls = {COLUMNS[0]: "negative", COLUMNS[-1]: "positive"}
+    lines = ["row,column,lost_percent,control"]
+    for row, (column, lost) in product(ROWS, zip(COLUMNS, LOST, strict=True)):
+        lines.append(f"{row},{column},{lost:.0%},{controls.get(column, '')}".replace("%", ""))
+    return "\n".join(lines) + "\n"
+
+
 def main(folder: Path) -> None:
-    """Write to `folder`, which is made, the fields that it does not hold yet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write to `folder`, which is made, the plate map and the fields that it does not hold yet."""
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    conditions = folder / "tables" / "conditions.csv"
+    if not conditions.exists():
+        conditions.write_text(plate_map())
     missing: dict[tuple[int, int], dict[int, Path]] = {}
     for row, column, site in np.ndindex(len(ROWS), len(COLUMNS), FIELDS):
         path = folder / f"{ROWS[row]}{COLUMNS[column]:02}_s{site + 1}_w1.tif"

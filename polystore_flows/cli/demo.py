@@ -29,6 +29,7 @@ def demo(
             "plate": results.plate,
             "table": results.table,
             "picture": str(results.picture),
+            "report": str(results.report),
         },
         as_json,
     )
