@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,11 +53,11 @@ def command(*args, **env):
 
 
 def in_terminal(*args, **env):
-    """What the command prints to a terminal."""
+    """What Python prints to a terminal, given these arguments."""
     ours, theirs = pty.openpty()
     env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"} | env
     process = subprocess.Popen(
-        [sys.executable, "-m", "polystore_flows", *map(str, args)],
+        [sys.executable, *map(str, args)],
         stdout=theirs,
         stderr=theirs,
         env=env,
@@ -132,7 +134,7 @@ def test_version_and_help(run):
     assert run("--version") == (0, f"polystore-flows {ps.__version__}\n", "")
     code, out, _ = run("--help")
     assert code == 0
-    for name in ("backends", "info", "ls", "cp", "demo"):
+    for name in ("backends", "info", "ls", "cp", "check", "report", "serve", "demo"):
         assert name in out
 
 
@@ -254,9 +256,11 @@ def test_a_pipe_gets_whole_lines_and_no_control_codes(plate, tmp_path):
 
 
 def test_a_terminal_gets_progress_and_colour_unless_it_refuses_them(plate, tmp_path):
-    assert "\x1b" in in_terminal("cp", plate.uri, f"zarr:{tmp_path}/b.zarr")
-    assert "\x1b[1m" in in_terminal("ls", plate.uri)
-    assert "\x1b" not in in_terminal("ls", plate.uri, NO_COLOR="1")
+    assert "\x1b" in in_terminal(
+        "-m", "polystore_flows", "cp", plate.uri, f"zarr:{tmp_path}/b.zarr"
+    )
+    assert "\x1b[1m" in in_terminal("-m", "polystore_flows", "ls", plate.uri)
+    assert "\x1b" not in in_terminal("-m", "polystore_flows", "ls", plate.uri, NO_COLOR="1")
 
 
 def test_a_reader_that_leaves_early_is_no_error_of_ours(plate):
@@ -282,3 +286,105 @@ def test_the_module_and_the_script_are_the_same_command():
     script = Path(sys.executable).with_name("polystore-flows")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == command("--version").stdout
+
+
+def test_report_writes_a_page_and_says_what_is_wrong_with_the_plate(run, plate, tmp_path):
+    page = tmp_path / "r.html"
+    code, out, _ = run("report", plate.uri, "-o", page, "--json")
+    assert (code, json.loads(out)) == (
+        0,
+        {"report": f"disk://{page}", "bytes": page.stat().st_size, "wells": 2, "problems": []},
+    )
+    code, _, err = run("report", plate.uri, "-o", page)
+    assert code == 1
+    assert_one_line(err)
+    assert run("report", plate.uri, "-o", page, "--overwrite", "--measure", "n*")[0] == 0
+    assert run("report", plate.uri)[0] == 2
+
+
+def test_an_interrupted_report_says_that_nothing_was_written(run, plate, tmp_path, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polystore_flows.report.write.read_wells", interrupt)
+    code, _, err = run("report", plate.uri, "-o", tmp_path / "r.html")
+    assert (code, err) == (
+        130,
+        "error: interrupted; nothing was written; run the same command again\n",
+    )
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_serve_says_where_the_plate_is_until_ctrl_c(plate):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "polystore_flows", "serve", plate.uri, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr.readline() == "Ctrl-C ends it\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "ended\n")
+    told = json.loads(out)
+    assert told["plate"].startswith("http://127.0.0.1:")
+    assert told["vizarr"].endswith(told["plate"])
+
+
+def test_a_terminal_sees_rate_and_time_left():
+    """Rich draws nothing for a bar that is over at once, so it is told of a well by hand."""
+    code = (
+        "import time\n"
+        "from polystore_flows.cli.output import progress\n"
+        "with progress('wells', '') as show:\n"
+        "    for done in range(1, 4): show(done, 4, f'A/{done}'); time.sleep(0.3)\n"
+    )
+    said = in_terminal("-c", code)
+    assert "3/4" in said
+    assert re.search(r"\d/s", said)
+    assert re.search(r"0:00:0\d", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["inf"], {"info"}),
+        (["info", "za"], {"zarr:"}),
+        (["ls", "zarr:{folder}/a"], {"zarr:{folder}/a.zarr"}),
+        (["ls", "zarr://{folder}/a"], {"zarr://{folder}/a.zarr"}),
+        (["check", "{folder}/"], {"{folder}/a.zarr"}),
+        (["info", "s3://bucket/"], set()),
+    ],
+)
+def test_the_shell_completes_commands_schemes_and_paths(plate, words, offered):
+    words = [word.replace("{folder}", str(plate.root.parent)) for word in words]
+    done = command(
+        _POLYSTORE_FLOWS_COMPLETE="complete_bash",
+        COMP_WORDS=" ".join(["polystore-flows", *words]),
+        COMP_CWORD=str(len(words)),
+    )
+    expected = {word.replace("{folder}", str(plate.root.parent)) for word in offered}
+    assert set(done.stdout.split()) == expected
+
+
+def test_a_group_of_commands_is_imported_when_it_is_asked_for(run, monkeypatch, tmp_path):
+    """One line in a table adds it; the help of the whole does not import it."""
+    (tmp_path / "later_commands.py").write_text(
+        "import typer\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def hello(name: str) -> None:\n"
+        "    '''Greet somebody.'''\n"
+        "    typer.echo(f'hello {name}')\n"
+        "@app.command()\n"
+        "def other() -> None: ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    commands = sys.modules["polystore_flows.cli.app"]  # the package's own `app` hides its name
+    monkeypatch.setitem(commands.LATER, "greet", ("later_commands:app", "Greetings."))
+    code, out, _ = run("--help")
+    assert (code, "Greetings." in out) == (0, True)
+    assert "later_commands" not in sys.modules
+    assert run("greet", "hello", "you") == (0, "hello you\n", "")
+    assert "Greet somebody." in run("greet", "--help")[1]
+    assert run("greet", "nothing")[0] == 2

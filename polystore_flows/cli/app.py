@@ -16,7 +16,7 @@ from ..errors import AddressError, PolystoreError, UnknownBackendError, URIError
 from . import check, copy, demo, look, report, serve
 from .output import INTERRUPTED, fail
 
-_LATER: dict[str, tuple[str, str]] = {}
+LATER: dict[str, tuple[str, str]] = {}
 """Groups of commands that are imported when they are asked for: name -> ``module:app``, help."""
 
 # Typer bundles Click or imports it, depending on its version: find the base of usage errors.
@@ -45,14 +45,14 @@ class _LaterGroup(TyperGroup):
 
 
 class _Root(TyperGroup):
-    """The commands of this package and the groups of `_LATER`."""
+    """The commands of this package and the groups of `LATER`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *_LATER]
+        return [*super().list_commands(ctx), *LATER]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in _LATER:
-            return _LaterGroup(cmd_name, *_LATER[cmd_name])
+        if cmd_name in LATER:
+            return _LaterGroup(cmd_name, *LATER[cmd_name])
         return super().get_command(ctx, cmd_name)
 
 

@@ -32,8 +32,8 @@ def serve(
     with PlateServer(uri, port, "" if no_token else None) as server:
         viewers = {name: how.format(server.url) for name, how in _VIEWERS.items()}
         print_facts({"plate": server.url, **viewers}, as_json)
-        typer.echo("Ctrl-C ends it", err=True)
         try:
+            typer.echo("Ctrl-C ends it", err=True)
             server.serve_forever()
         except KeyboardInterrupt:
             typer.echo("ended", err=True)
