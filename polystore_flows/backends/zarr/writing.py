@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,23 @@ from numpy.typing import NDArray
 
 from ...errors import AlreadyExistsError, MismatchError, URIError
 from ...hcs import ngff
-from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.plate import Mode
-from ...hcs.spec import PlateSpec, require_like
+from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
+from ...hcs.plate import Mode, Notes
+from ...hcs.provenance import Provenance
+from ...hcs.spec import PlateSpec, find_acquisition, require_like
 from ...hcs.zarr_config import default_config
 from ...metadata import atomic_write_json
 from .. import codecs
 from . import arrays
-from .commit import check_well, commit_well, existing, ordered, set_labels
+from .commit import (
+    StagedWell,
+    channels_json,
+    check_well,
+    commit_well,
+    existing,
+    ordered,
+    set_labels,
+)
 from .locks import locked
 from .nodes import (
     OURS,
@@ -58,15 +68,16 @@ class WritablePlate(ZarrPlate):
         super().refresh()
         self._known = None
 
-    def _write_well(
+    def _write_noted(
         self,
         well: str,
         images: Mapping[str, NDArray[Any]],
         labels: Mapping[str, Mapping[str, NDArray[Any]]],
         overwrite: bool,
         keep_others: bool,
+        notes: Notes,
     ) -> None:
-        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+        write_well(self, well, images, labels, notes, overwrite=overwrite, keep_others=keep_others)
 
     def _write_label(
         self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
@@ -82,6 +93,7 @@ def write_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    notes: Notes,
     *,
     overwrite: bool,
     keep_others: bool,
@@ -92,9 +104,10 @@ def write_well(
     new one. A writer that is killed leaves the plate as it was.
     """
     check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+    acquisitions = _acquisitions(plate, well, notes.acquisitions)
     with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
-        stage_well(plate, stage, well, images, labels)
-        commit_well(plate, stage, well, images, overwrite=overwrite, keep_others=keep_others)
+        made = stage_well(plate, stage, well, images, labels, acquisitions, notes.provenance)
+        commit_well(plate, made, overwrite=overwrite, keep_others=keep_others)
 
 
 def stage_well(
@@ -103,10 +116,11 @@ def stage_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
-) -> None:
-    """Write checked arrays as the well in ``stage/well``, and sync it; not atomic."""
-    count = next(iter(images.values())).shape[1]
-    channels = plate.channel_info or named_channels([str(i) for i in range(count)])
+    acquisitions: Mapping[str, int | None],
+    provenance: Mapping[str, Provenance | None],
+) -> StagedWell:
+    """Write checked arrays as a well into the folder `stage`, and sync it; not atomic."""
+    channels = _with_windows(plate, next(iter(images.values())))
     folder = stage / "well"
     for field, array in images.items():
         common: dict[str, Any] = {
@@ -115,7 +129,12 @@ def stage_well(
             "config": plate.config,
         }
         arrays.write_field(
-            folder / field, array, name=f"{well}/{field}", channels=channels, **common
+            folder / field,
+            array,
+            name=f"{well}/{field}",
+            channels=channels,
+            provenance=provenance.get(field),
+            **common,
         )
         masks = labels.get(field, {})
         if masks:
@@ -123,8 +142,33 @@ def stage_well(
             make_group(folder / field / "labels", listed, plate.version)
         for name, mask in masks.items():
             arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
-    make_group(folder, ngff.well_attributes(ordered(images), plate.version), plate.version)
+    fields = {field: acquisitions.get(field) for field in ordered(images)}
+    make_group(folder, ngff.well_attributes(fields, plate.version), plate.version)
     sync_tree(folder)
+    return StagedWell(folder, well, images, [channel.window for channel in channels])
+
+
+def _acquisitions(
+    plate: ZarrPlate, well: str, wanted: Mapping[str, int | str | None]
+) -> dict[str, int | None]:
+    """Field -> id; a field that is replaced keeps its own unless another is wanted."""
+    present = plate._acquisitions_of(well) if plate.present(well) else {}
+    return {
+        field: present[field]
+        if one is None and field in present
+        else find_acquisition(plate.acquisitions, one, f"{plate.uri}/{well}/{field}")
+        for field, one in wanted.items()
+    }
+
+
+def _with_windows(plate: ZarrPlate, image: NDArray[Any]) -> list[Channel]:
+    """The plate's channels with the windows of its first field, so that all look alike."""
+    channels = plate.channel_info or named_channels([str(i) for i in range(image.shape[1])])
+    known = plate.ours.get("windows") or [None] * len(channels)
+    return [
+        replace(channel, window=channel.window or tuple(window or display_window(image[:, c])))
+        for c, (channel, window) in enumerate(zip(channels, known, strict=True))
+    ]
 
 
 def write_label(
@@ -188,7 +232,8 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
             "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
             "rows": list(spec.layout.rows),
             "columns": list(spec.layout.columns),
-            "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
+            "channels": channels_json(spec.channels),
+            "acquisitions": [asdict(a) for a in spec.acquisitions],
             "pixel_size": list(spec.pixel_size),
             "levels": spec.levels,
             "config": config.as_json(),
