@@ -70,6 +70,7 @@ def commit_well(
     """Make a staged well, or the fields that it holds, a part of the plate; see ``write_well``."""
     well, images = staged.well, staged.images
     with locked(plate, well):
+        forget_consolidated(plate)
         check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
         listed = bool(plate.present(well))
         _place_well(plate, staged, keep_others=keep_others)
@@ -79,6 +80,19 @@ def commit_well(
             plate.group(well).rename(staged.folder.with_name("refused"))
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
             raise
+
+
+def forget_consolidated(plate: ZarrPlate) -> None:
+    """Remove the copy of all metadata that zarr may keep at the root of what others wrote.
+
+    It would hide from its readers whatever is written.
+    """
+    if plate.version == "0.4":
+        (plate.root / ".zmetadata").unlink(missing_ok=True)
+    elif plate.is_consolidated:
+        change = Change(create=False).drop("consolidated_metadata")
+        apply_change(plate.document_path, change, get_settings().lock_timeout)
+        plate.refresh()
 
 
 def check_well(
@@ -167,6 +181,7 @@ def _list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
         change.agree(*inner, OURS, "created", value=plate.ours.get("created"))
         change.agree(*inner, OURS, "field", value=field)
         change.default(*inner, OURS, "windows", value=staged.windows)
+    change.drop("consolidated_metadata")
     apply_change(plate.document_path, change, get_settings().lock_timeout)
 
 
@@ -201,19 +216,6 @@ def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ..
     replace_document(plate, content, document, ours)
 
 
-def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
-    """Take a field off its well's JSON, and a well that has no other off the plate's.
-
-    Needs what `changing` holds. Returns whether the well is still listed.
-    """
-    rest = [name for name in plate.present(well) if name != field]
-    if rest:
-        set_fields(plate, well, rest)
-    else:
-        unlist_wells(plate, content, (well,))
-    return bool(rest)
-
-
 def replace_document(
     plate: ZarrPlate,
     content: dict[str, Any],
@@ -224,6 +226,7 @@ def replace_document(
 
     Needs what `changing` holds.
     """
+    content.pop("consolidated_metadata", None)
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
     old = body.pop("plate", {})

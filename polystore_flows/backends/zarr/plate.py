@@ -17,7 +17,14 @@ from ...hcs.spec import Acquisition, PlateSpec
 from ...hcs.zarr_config import ZarrConfig, default_config
 from .. import codecs
 from .arrays import ZarrImage
-from .nodes import OURS, find_document, read_attributes, translated
+from .nodes import (
+    OURS,
+    attributes_in,
+    find_document,
+    read_attributes,
+    read_content,
+    translated,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,8 @@ class Snapshot:
     seen: tuple[int, ...]
     ours: dict[str, Any]
     document: ngff.PlateDocument | None
+    is_consolidated: bool
+    """Whether zarr keeps a copy of all metadata in it."""
 
 
 class ZarrPlate(Plate):
@@ -100,6 +109,11 @@ class ZarrPlate(Plate):
             return ZarrConfig(**stored)
         except (TypeError, MismatchError) as error:
             raise CorruptMetadataError(f"{self.uri}: its 'config' is wrong: {error}") from error
+
+    @property
+    def is_consolidated(self) -> bool:
+        """Whether zarr v3 keeps a copy of all metadata at the root."""
+        return self._facts().is_consolidated
 
     @property
     def channel_info(self) -> tuple[Channel, ...]:
@@ -240,7 +254,8 @@ class ZarrPlate(Plate):
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._last is not None and self._last.seen == seen:
             return self._last
-        attributes = read_attributes(self.root, self.uri)
+        content = read_content(self.document_path, self.uri)
+        attributes = attributes_in(self.document_path, content, self.uri)
         ours = attributes.get(OURS) or {}
         body = attributes.get("ome", attributes)
         document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
@@ -248,7 +263,8 @@ class ZarrPlate(Plate):
             raise CorruptMetadataError(
                 f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
             )
-        self._last = Snapshot(seen, ours, document)  # at once, for other threads
+        copied = bool(content.get("consolidated_metadata"))
+        self._last = Snapshot(seen, ours, document, copied)  # at once, for other threads
         return self._last
 
 

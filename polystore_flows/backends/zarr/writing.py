@@ -1,29 +1,25 @@
-"""Writing into an OME-Zarr plate: wells, fields, label images, tables, and new plates.
+"""Writing into an OME-Zarr plate: wells, fields, label images, and new plates.
 
 All is made in a staging folder and synced there, then `commit` renames and lists it.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ...errors import AlreadyExistsError, MismatchError, URIError
+from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
 from ...hcs.plate import Mode, Notes
 from ...hcs.provenance import Provenance
 from ...hcs.spec import PlateSpec, find_acquisition, require_like
 from ...hcs.zarr_config import default_config
-from ...metadata import atomic_write_json
-from .. import codecs
 from . import arrays
 from .commit import (
     StagedWell,
@@ -31,21 +27,21 @@ from .commit import (
     check_well,
     commit_well,
     existing,
+    forget_consolidated,
     ordered,
     set_labels,
 )
 from .locks import locked
 from .nodes import (
     OURS,
-    document_path,
     find_document,
-    group_content,
     make_group,
     read_attributes,
     translated,
 )
 from .plate import Snapshot, ZarrPlate
 from .staging import put, staged, sync_tree
+from .tables import write_file
 
 
 class WritablePlate(ZarrPlate):
@@ -195,6 +191,7 @@ def write_label(
         sync_tree(stage)
         folder = plate.group(well, field) / "labels"
         with locked(plate, well):
+            forget_consolidated(plate)
             listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
             if name in listed and not overwrite:
                 raise existing(where)
@@ -205,23 +202,6 @@ def write_label(
                 put(stage / "labels", folder)
             put(stage / name, folder / name)
             set_labels(plate, folder, sorted({*listed, name}))
-
-
-def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
-    """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
-    where = f"{plate.uri}/{path}"
-    target = plate.file_path(path)
-    encoded = codecs.encode(data, target.name)
-    with translated(where), staged(plate.root) as stage:
-        part = stage / "file"
-        part.write_bytes(encoded)
-        sync_tree(stage)
-        with _locked_around(plate, target):
-            make_folder(plate, target.parent)
-            try:
-                (os.replace if overwrite else os.link)(part, target)
-            except FileExistsError as error:
-                raise existing(where) from error
 
 
 def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
@@ -265,28 +245,3 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
             "it first"
         )
     return plate
-
-
-def make_folder(plate: ZarrPlate, folder: Path) -> None:
-    """`folder` and its parents.
-
-    The plate's ``tables`` is a zarr group, as other readers expect; a well's is a plain folder,
-    because iohub takes every group in a well for a field.
-    """
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder == plate.root / "tables":
-        if plate.version == "0.4":
-            atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
-        atomic_write_json(document_path(folder, plate.version), group_content({}, plate.version))
-
-
-def _locked_around(plate: ZarrPlate, file: Path) -> AbstractContextManager[None]:
-    """The lock of the well that holds `file`, for a well may be replaced; none for the plate's."""
-    parts = file.relative_to(plate.root).parts
-    try:
-        well = plate.layout_path("/".join(parts[:2]))
-    except URIError:
-        return nullcontext()
-    return locked(plate, well)
