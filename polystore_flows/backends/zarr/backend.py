@@ -34,7 +34,7 @@ from .check import Finding
 from .listing import children, is_directory, walk
 from .nodes import commit_time, find_document, read_attributes, translated, tree_size
 from .plate import ZarrPlate, read_provenance
-from .removal import remove
+from .removing import remove
 from .staging import staged, sync_tree
 from .tables import make_folder, write_file
 from .target import Target, parse_target
@@ -287,8 +287,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         or none, and a process that is killed leaves nothing listed that is not there.
         """
         target, _, inner = self._existing(path)
-        with translated(str(target.uri)), staged(target.root) as stage:
-            remove(target.open("r+"), target.address, inner, stage)
+        with translated(str(target.uri)):
+            remove(target.open("r+"), inner)
 
     def copy(self, source: Identifier, target: Identifier) -> None:
         """Copy a file, folder of files, field, label, well or plate; atomic, never overwrites."""

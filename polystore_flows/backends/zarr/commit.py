@@ -216,6 +216,19 @@ def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ..
     replace_document(plate, content, document, ours)
 
 
+def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
+    """Take a field off its well's JSON, and a well that has no other off the plate's.
+
+    Needs what `changing` holds. Returns whether the well is still listed.
+    """
+    rest = [name for name in plate.present(well) if name != field]
+    if rest:
+        set_fields(plate, well, rest)
+    else:
+        unlist_wells(plate, content, (well,))
+    return bool(rest)
+
+
 def replace_document(
     plate: ZarrPlate,
     content: dict[str, Any],
