@@ -53,11 +53,15 @@ def read_attributes(group: Path, where: str) -> Attributes:
     document = find_document(group)
     if document is None:
         raise NotFoundError(f"{where} is not there; {group} is no zarr group")
+    return attributes_in(document, read_content(document, where), where)
+
+
+def read_content(document: Path, where: str) -> dict[str, Any]:
+    """The content of an attributes file."""
     try:
-        content = read_json(document)
+        return read_json(document)
     except CorruptMetadataError as error:
         raise CorruptMetadataError(f"{where}: {error}") from error
-    return attributes_in(document, content, where)
 
 
 def attributes_in(document: Path, content: dict[str, Any], where: str) -> Attributes:
