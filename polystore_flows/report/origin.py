@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..hcs.plate import Well
+from ..hcs.provenance import Provenance
 
 Facts = list[tuple[str, str]]
 
@@ -24,24 +24,18 @@ class Run:
     """What is told of each well besides."""
 
 
-def provenance_of(well: Well, field_name: str) -> Mapping[str, Any] | None:
-    """What the plate tells of a field, as JSON; None where it tells nothing."""
-    tell = getattr(well, "provenance", None)
-    told = tell(field_name) if callable(tell) else None
-    return None if told is None else told.as_json()
-
-
-def runs_of(told: Iterable[tuple[str, Mapping[str, Any] | None]]) -> list[Run]:
+def runs_of(told: Iterable[tuple[str, Provenance | None]]) -> list[Run]:
     """Wells and what they tell, put together where one run made them."""
     runs: dict[str, Run] = {}
-    for well, found in told:
-        if not found:
+    for well, provenance in told:
+        if provenance is None:
             continue
+        found = provenance.as_json()
         shared = {key: value for key, value in found.items() if key not in _OF_A_WELL}
         key = json.dumps(shared, sort_keys=True)
         if key not in runs:
-            title = " ".join(str(found[k]) for k in ("tool", "version") if found.get(k))
-            runs[key] = Run(title or "A run", facts_of(shared))
+            title = f"{provenance.tool} {provenance.version}".rstrip()
+            runs[key] = Run(title, facts_of(shared))
         own = {key: found[key] for key in _OF_A_WELL if key in found}
         runs[key].wells[well] = facts_of(own)
     return list(runs.values())

@@ -6,7 +6,7 @@ just larger than a tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pictures
 
 from ..errors import MismatchError, PolystoreError
-from ..hcs.plate import Image, Plate, Well
-from .origin import provenance_of
+from ..hcs.plate import Image, Plate
+from ..hcs.provenance import Provenance
+from ..hcs.well import Well
 
 SIDES = (384, 256, 192, 128, 96, 64, 48, 32)
 """Longer sides that tiles may have, in pixels."""
@@ -50,7 +51,7 @@ class WellTiles:
     """Fields that the well has."""
     binning: int = 1
     """Pixels of the image for one that was measured, along y and x."""
-    provenance: Mapping[str, Any] | None = None
+    provenance: Provenance | None = None
     """Where its first field comes from, if the plate tells it."""
     problems: list[str] = field(default_factory=list)
     """Why something could not be read."""
@@ -94,7 +95,7 @@ def _read_well(plate: Plate, name: str, most: int, side: int) -> WellTiles:
     try:
         well = plate[name]
         made.listed = len(well.fields)
-        made.provenance = provenance_of(well, well.fields[0]) if well.fields else None
+        made.provenance = well.provenance(well.fields[0]) if well.fields else None
     except (PolystoreError, OSError) as error:
         made.problems.append(str(error))
         return made

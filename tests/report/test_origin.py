@@ -1,14 +1,16 @@
 """Provenance of wells, told once for each run."""
 
+import polystore_flows as ps
 from polystore_flows.report.origin import facts_of, runs_of
 
 
 def told(**more):
-    return {"tool": "segment", "version": "1.2", "parameters": {"sigma": 2}} | more
+    facts = {"parameters": {"sigma": 2}, "created": "2026-01-01"} | more
+    return ps.Provenance("segment", "1.2", **facts)
 
 
 def test_wells_of_one_run_are_told_together_with_what_is_their_own():
-    one = told(created="2026-01-01", inputs=[{"uri": "disk:raw/A/1", "bytes": 5}])
+    one = told(inputs=(ps.Input("disk:raw/A/1", bytes=5),))
     two = told(created="2026-01-02")
     other = told(parameters={"sigma": 3})
     runs = runs_of([("A/1", one), ("A/2", two), ("A/3", None), ("B/1", other)])
