@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .contracts import Stat, check_batch, check_identifiers
+from .errors import UnsupportedError
 from .hcs.image import Channel
 from .hcs.layout import Layout
 from .hcs.plate import Mode, Plate
@@ -161,9 +162,17 @@ def exists(uri: URI) -> bool:
 
 
 def stat(uri: URI) -> Stat:
-    """Kind, size and time of what is stored at `uri`."""
+    """Kind, size and time of what is stored at `uri`.
+
+    Raises:
+        NotFoundError: nothing is.
+        UnsupportedError: a read-only backend that tells neither.
+    """
     parsed = parse_uri(uri)
-    found = backend_for(parsed).stat(parsed.text)
+    backend = backend_for(parsed)
+    if not hasattr(backend, "stat"):
+        raise UnsupportedError(f"{parsed}: this backend tells neither size nor time; load it")
+    found = backend.stat(parsed.text)
     assert isinstance(found, Stat)
     return found
 

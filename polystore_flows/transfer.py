@@ -92,7 +92,7 @@ def copy(
         return _PlateCopy(plate, source, target, overwrite).run(wells, workers, progress)
     if wells is not None:
         raise MismatchError(f"{source} is no plate, so there are no wells to choose")
-    kind = "array" if _planes(source) else api.stat(source).kind
+    kind = "array" if _planes(source) else _kind(source)
     if kind in ("well", "field", "label"):
         return _copy_part(source, target, overwrite)
     if kind == "directory":
@@ -318,6 +318,14 @@ def _equal(a: Any, b: Any) -> bool:
         return bool(a.equals(b))
     same = a == b
     return bool(same.all()) if hasattr(same, "all") else bool(same)
+
+
+def _kind(source: BackendURI) -> str:
+    """The kind of what is at `source`, also where a read-only backend has no ``stat``."""
+    backend = backend_for(source)
+    if not hasattr(backend, "stat") and backend.exists(source.text):
+        return "directory" if backend.is_dir(source.text) else "file"
+    return api.stat(source).kind
 
 
 def plate_at(uri: BackendURI) -> Plate | None:

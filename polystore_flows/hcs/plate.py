@@ -216,7 +216,8 @@ class Plate(ABC):
             labels: field -> name -> integer array, ``(t, 1, z, y, x)`` or ``(y, x)``.
             overwrite: whether existing fields are replaced.
             keep_others: whether fields that `images` does not name stay.
-            acquisition, provenance: as in `write_image`; for all fields, or field -> its own.
+            acquisition: as in `write_image`; for all fields, or field -> its own.
+            provenance: the same.
 
         Raises:
             AlreadyExistsError: the well (a field of it, with `keep_others`) exists.
@@ -249,7 +250,8 @@ class Plate(ABC):
         """Write a label image of an existing field; atomic, and listed last.
 
         Args:
-            well, field: an existing field.
+            well: ``B/3``, ``B/03`` or ``B03``.
+            field: an existing field of it.
             name: such as ``nuclei``.
             data: integers, ``(t, 1, z, y, x)`` with the field's t, z, y, x, or ``(y, x)``.
             overwrite: whether an existing label image of this name is replaced.

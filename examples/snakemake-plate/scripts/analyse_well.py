@@ -40,7 +40,13 @@ def main() -> None:
     # Jobs run side by side: whoever comes first makes the plate. A well is listed once all of it
     # is written, and a reader sees the old well until then.
     target = ps.create_plate(args.target, like=plate, exist_ok=True)
-    target.write_well(args.well, images, labels, overwrite=True)
+    made = ps.provenance(
+        "analyse_well.py",
+        ps.__version__,
+        parameters={"channel": args.channel, "diameter": args.diameter},
+        inputs=[well.uri],
+    )
+    target.write_well(args.well, images, labels, overwrite=True, provenance=made)
     target.write_table(f"{args.well}/tables/nuclei.csv", pd.concat(tables, ignore_index=True))
 
 
