@@ -69,6 +69,8 @@ class Charts {
     const [ink, quiet, line, accent] = ["--ink", "--quiet", "--line", "--accent"].map(probe);
     const roles = ROLES.filter((role) => rows.some((row) => row.role === role));
     const points = spec.layer.at(-1).encoding;
+    const reach = 0.45 * spec.layer[0].mark.size;
+    points.xOffset.scale.range = [-reach, reach].map((side) => ({ expr: `bandwidth('x') / 2 + ${side}` }));
     points.color.scale = { domain: roles, range: roles.map((role) => ROLE_COLOURS[role] ?? accent) };
     points.color.legend = roles.length > 1 ? { title: null, orient: "top" } : null;
     points.shape.scale = { domain: roles, range: roles.map((role) => ROLE_SHAPES[role] ?? "circle") };
