@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         save_batch,
         stat,
     )
+    from .backends.zarr.store import zarr_store
     from .errors import PolystoreError
     from .hcs.layout import Layout
     from .registry import get_backend, storage_registry
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api": "create_plate delete exists list_files load load_batch open_plate save save_batch stat",
+    "backends.zarr.store": "zarr_store",
     "errors": "PolystoreError",
     "hcs.layout": "Layout",
     "registry": "get_backend storage_registry",
@@ -54,6 +56,7 @@ __all__ = [
     "save_batch",
     "stat",
     "storage_registry",
+    "zarr_store",
 ]
 
 
