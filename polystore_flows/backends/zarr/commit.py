@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from ...settings import get_settings
 from .locks import locked
 from .nodes import (
     OURS,
+    Place,
     attributes_in,
     document_path,
     find_document,
     make_group,
-    read_attributes,
+    with_attributes,
 )
 from .plate import ZarrPlate
 from .staging import put, sync_folder, sync_tree
@@ -65,7 +66,7 @@ def commit_well(
         listed = bool(plate.present(well))
         _place_well(plate, stage / "well", well, tuple(images), keep_others=keep_others)
         try:
-            _list_well(plate, well, next(iter(images.values())), listed=listed)
+            list_well(plate, well, next(iter(images.values())), listed=listed)
         except MismatchError:  # another writer's first field came before ours
             plate.group(well).rename(stage / "refused")
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
@@ -132,7 +133,7 @@ def _place_well(
     put(folder, target)
 
 
-def _list_well(plate: ZarrPlate, well: str, like: Any, *, listed: bool) -> None:
+def list_well(plate: ZarrPlate, well: str, like: Any, *, listed: bool) -> None:
     """List `well`, which is complete, in the plate's JSON. Needs the well's lock.
 
     Atomic and durable, and one commit with the wells that other writers list meanwhile.
@@ -180,14 +181,23 @@ def _without_wells(layout: Layout, name: str, version: ngff.Version) -> ngff.Att
 
 def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ...]) -> None:
     """Take `wells` off the plate's JSON. Needs what `changing` holds."""
-    if not wells or plate.document is None:
-        return
-    document = plate.document.without_wells(wells)
-    ours = dict(plate.ours)
+    if wells and plate.document is not None:
+        atomic_write_json(plate.document_path, without_wells(plate, content, wells))
+
+
+def without_wells(
+    plate: ZarrPlate, content: dict[str, Any], wells: Collection[str]
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, without `wells`."""
+    attributes = attributes_in(plate.document_path, content, plate.uri)
+    if "plate" not in attributes.get("ome", attributes):
+        return content
+    document = ngff.read_plate(attributes, plate.uri).without_wells(wells)
+    ours = dict(attributes.get(OURS) or {})
     if not document.wells:
         ours.pop("field", None)  # an empty plate takes fields of any shape again
         ours |= _grid(plate)
-    replace_document(plate, content, document, ours)
+    return with_document(plate, content, document, ours)
 
 
 def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
@@ -209,10 +219,17 @@ def replace_document(
     document: ngff.PlateDocument | None,
     ours: dict[str, Any],
 ) -> None:
-    """Replace the plate's JSON; keys that are not ours to know stay.
+    """Replace the plate's JSON. Needs what `changing` holds."""
+    atomic_write_json(plate.document_path, with_document(plate, content, document, ours))
 
-    Needs what `changing` holds.
-    """
+
+def with_document(
+    plate: ZarrPlate,
+    content: dict[str, Any],
+    document: ngff.PlateDocument | None,
+    ours: dict[str, Any],
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, that says `document`; keys that are not ours to know stay."""
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
     old = body.pop("plate", {})
@@ -222,30 +239,38 @@ def replace_document(
         body["plate"] = old | body["plate"]  # acquisitions, for example
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
-    if plate.version == "0.5":
-        content["attributes"] = attributes
     if ours:
         attributes[OURS] = ours
-    atomic_write_json(plate.document_path, content)
+    return with_attributes(plate.document_path, content, attributes)
 
 
 def set_fields(plate: ZarrPlate, well: str, fields: list[str]) -> None:
-    """Replace the list of fields in a well's JSON; what else it says of each stays.
+    """Replace the list of fields in a well's JSON. Needs the well's lock."""
+    path = document_path(plate.group(well), plate.version)
+    atomic_write_json(path, with_fields(path, read_json(path), fields, plate.version))
 
-    A field says to which acquisition it belongs, for example. Needs the well's lock.
+
+def with_fields(
+    path: Place, content: dict[str, Any], fields: list[str], version: ngff.Version
+) -> dict[str, Any]:
+    """A well's JSON, `content` of `path`, with these fields; what else it says of each stays.
+
+    A field says to which acquisition it belongs, for example.
     """
-    attributes = read_attributes(plate.group(well), f"{plate.uri}/{well}")
+    attributes = attributes_in(path, content, str(path))
     body = attributes.get("ome", attributes).get("well", {})
     known = {image["path"]: image for image in body.get("images", ())}
-    made = ngff.well_attributes(fields, plate.version)
+    made = ngff.well_attributes(fields, version)
     images = [known.get(field, {"path": field}) for field in fields]
     made.get("ome", made)["well"]["images"] = images
-    _set(plate, plate.group(well), made)
+    return with_attributes(path, content, made)
 
 
 def set_labels(plate: ZarrPlate, folder: Path, names: list[str]) -> None:
     """Replace the list of label images in a ``labels`` group. Needs the well's lock."""
-    _set(plate, folder, ngff.labels_attributes(names, plate.version))
+    path = document_path(folder, plate.version)
+    made = ngff.labels_attributes(names, plate.version)
+    atomic_write_json(path, with_attributes(path, read_json(path), made))
 
 
 def ordered(fields: Iterable[str]) -> list[str]:
@@ -278,17 +303,6 @@ def _grid(plate: ZarrPlate) -> dict[str, Any]:
         "channels": [{"name": c.name, "color": c.color} for c in plate.channel_info],
         "pixel_size": list(plate.pixel_size),
     }
-
-
-def _set(plate: ZarrPlate, group: Path, made: ngff.Attributes) -> None:
-    """Replace what NGFF says of `group`; keep what others wrote there."""
-    path = document_path(group, plate.version)
-    content = read_json(path)
-    attributes = attributes_in(path, content, str(path))
-    attributes.update(made)
-    if plate.version == "0.5":
-        content["attributes"] = attributes
-    atomic_write_json(path, content)
 
 
 def existing(where: str) -> AlreadyExistsError:

@@ -12,8 +12,10 @@ from ...errors import UnsupportedError, URIError
 from ...hcs.address import Address, parse_address, split_plate_path
 from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
-from .nodes import find_document
+from .nodes import Place, find_document
 from .plate import ZarrPlate
+from .store_path import StorePath
+from .store_plate import StoredPlate, WritableStoredPlate
 from .writing import WritablePlate
 
 MOST_OPENED = 16
@@ -29,7 +31,7 @@ class Target:
 
     uri: BackendURI
     """The whole."""
-    root: Path
+    root: Place
     """Folder of the plate."""
     plate_uri: str
     """The plate, to be shown."""
@@ -50,6 +52,9 @@ class Target:
         For reading the same object again while its file stays, so that thousands of questions
         about one plate parse its JSON once; it notices by itself when the JSON is replaced.
         """
+        if isinstance(self.root, StorePath):
+            opener = StoredPlate if mode == "r" else WritableStoredPlate
+            return opener(self.root, self.plate_uri)
         if mode != "r":
             return WritablePlate(self.root, self.plate_uri)
         with _lock:
@@ -73,9 +78,12 @@ def parse_target(identifier: Identifier) -> Target:
     uri = parse_uri(identifier)
     if uri.scheme == "disk" and not os.fspath(identifier).startswith(("disk:", "file:")):
         uri = BackendURI("zarr", "", uri.path, uri.query)
-    if uri.scheme != "zarr":
-        raise UnsupportedError(
-            f"{uri}: OME-Zarr plates are read and written on file systems only; use zarr:///path"
-        )
-    root, inner = split_plate_path(uri.path)
-    return Target(uri, Path(root), str(uri.at(root)), inner)
+    if uri.backend != "zarr":
+        raise UnsupportedError(f"{uri}: this backend serves zarr:///path and zarr+s3://… only")
+    path, inner = split_plate_path(uri.path)
+    shown = str(uri.at(path))
+    if uri.transport is None:
+        return Target(uri, Path(path), shown, inner)
+    if not path.strip("/"):
+        raise URIError(f"{uri} names no plate; write for example {uri.scheme}://bucket/p.zarr")
+    return Target(uri, StorePath(BackendURI(uri.transport, uri.authority, path)), shown, inner)

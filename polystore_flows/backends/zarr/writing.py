@@ -26,6 +26,7 @@ from .commit import check_well, commit_well, existing, ordered, set_labels
 from .locks import locked
 from .nodes import (
     OURS,
+    Place,
     document_path,
     find_document,
     group_content,
@@ -93,6 +94,7 @@ def write_well(
     check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
     with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
         stage_well(plate, stage, well, images, labels)
+        sync_tree(stage)
         commit_well(plate, stage, well, images, overwrite=overwrite, keep_others=keep_others)
 
 
@@ -103,7 +105,7 @@ def stage_well(
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
 ) -> None:
-    """Write checked arrays as the well in ``stage/well``, and sync it; not atomic."""
+    """Write checked arrays as the well in ``stage/well``; not atomic."""
     count = next(iter(images.values())).shape[1]
     channels = plate.channel_info or named_channels([str(i) for i in range(count)])
     folder = stage / "well"
@@ -123,7 +125,6 @@ def stage_well(
         for name, mask in masks.items():
             arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
     make_group(folder, ngff.well_attributes(ordered(images), plate.version), plate.version)
-    sync_tree(folder)
 
 
 def write_label(
@@ -182,17 +183,8 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
 def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
-        ours = {
-            "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
-            "rows": list(spec.layout.rows),
-            "columns": list(spec.layout.columns),
-            "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
-            "pixel_size": list(spec.pixel_size),
-            "levels": spec.levels,
-            "created": time.time(),
-        }
         with translated(uri), staged(root) as stage:
-            make_group(stage / "plate", {OURS: ours}, spec.ngff_version)
+            make_group(stage / "plate", plate_content(root, spec), spec.ngff_version)
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
@@ -204,18 +196,37 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
                     raise AlreadyExistsError(
                         f"{uri} exists and is no plate; choose another path"
                     ) from error
+    plate = WritablePlate(root, uri)
+    require_wanted(plate, spec, exist_ok=exist_ok)
+    return plate
+
+
+def plate_content(root: Place, spec: PlateSpec) -> ngff.Attributes:
+    """The attributes of a new plate in `root`, which NGFF does not know before its first well."""
+    ours = {
+        "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+        "rows": list(spec.layout.rows),
+        "columns": list(spec.layout.columns),
+        "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
+        "pixel_size": list(spec.pixel_size),
+        "levels": spec.levels,
+        "created": time.time(),
+    }
+    return {OURS: ours}
+
+
+def require_wanted(plate: ZarrPlate, spec: PlateSpec, *, exist_ok: bool) -> None:
+    """Refuse a plate that exists, unless it may and is like the one that was to be made."""
     if not exist_ok:
         raise AlreadyExistsError(
-            f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
+            f"{plate.uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
-    plate = WritablePlate(root, uri)
-    require_like(uri, plate.spec, spec)
+    require_like(plate.uri, plate.spec, spec)
     if plate.version != spec.ngff_version:
         raise MismatchError(
-            f"{uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to another "
-            "plate or delete it first"
+            f"{plate.uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to "
+            "another plate or delete it first"
         )
-    return plate
 
 
 def make_folder(plate: ZarrPlate, folder: Path) -> None:

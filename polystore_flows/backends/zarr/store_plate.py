@@ -1,0 +1,300 @@
+"""Plates in stores that cannot rename, such as object stores and memory: writing and removing.
+
+Parts are made in a temporary folder of this machine, as for a file system, and uploaded; see
+``uploads`` for how an image is replaced. The JSON of a well and of the plate are changed by
+compare-and-swap, the plate's last and together with that of other writers on this host, so a
+listed well is a complete well and no writer loses another's. Nothing is locked between hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+from numpy.typing import NDArray
+
+from ...errors import AlreadyExistsError, ConflictError, MismatchError
+from ...hcs import ngff
+from ...hcs.address import TEXT_SUFFIXES
+from ...hcs.spec import PlateSpec
+from .. import codecs
+from . import arrays
+from .commit import check_well, existing, list_well, ordered, with_fields, without_wells
+from .nodes import (
+    attributes_in,
+    document_path,
+    find_document,
+    group_content,
+    read_attributes,
+    translated,
+    with_attributes,
+)
+from .plate import Snapshot, ZarrPlate
+from .store_path import StorePath
+from .uploads import Upload, put_group, remove_image, revision_of, update, upload
+from .writing import WritablePlate, plate_content, require_wanted, stage_well
+
+
+class StoredPlate(ZarrPlate):
+    """An OME-Zarr plate in a store, opened for reading."""
+
+    def __init__(self, root: StorePath, uri: str) -> None:
+        """Open the plate in the folder `root`; see ``ZarrPlate``."""
+        super().__init__(cast(Path, root), uri)  # it does all that is asked of the Path of a plate
+
+    def _facts(self) -> Snapshot:
+        return self._last or self._read_document()  # a look at the JSON is a request
+
+
+class WritableStoredPlate(WritablePlate):
+    """An OME-Zarr plate in a store, opened for writing."""
+
+    def __init__(self, root: StorePath, uri: str) -> None:
+        """Open the plate in the folder `root`; see ``ZarrPlate``."""
+        self.folder = root
+        super().__init__(cast(Path, root), uri)
+
+    def group(self, well: str, field: str | None = None) -> StorePath:  # type: ignore[override]
+        """The folder of a stored well or of a field of it."""
+        return self.folder.joinpath(well, field or "")
+
+    def _write_well(
+        self,
+        well: str,
+        images: Mapping[str, NDArray[Any]],
+        labels: Mapping[str, Mapping[str, NDArray[Any]]],
+        overwrite: bool,
+        keep_others: bool,
+    ) -> None:
+        """Write checked arrays; see ``Plate.write_well``.
+
+        Atomic for each field, and for a new well; a well that is replaced whole is replaced
+        field by field, once all of it is uploaded. A writer that is killed leaves each field
+        old or new, and maybe arrays that nobody sees.
+        """
+        rules: dict[str, Any] = {"overwrite": overwrite, "keep_others": keep_others}
+        check_well(self, well, images, **rules)
+        where, fields = f"{self.uri}/{well}", list[_Field]()
+        with translated(where), TemporaryDirectory(prefix="polystore-") as folder:
+            stage_well(self, Path(folder), well, images, labels)
+            try:
+                for name in images:
+                    staged, group = Path(folder, "well", name), self.group(well, name)
+                    fields.append(_Field.upload(staged, group, self.version))
+                check_well(self, well, images, **rules)
+                listed = bool(self.present(well))
+                put_group(self.group(well).parent, {}, self.version)
+                for field in fields:
+                    field.commit(f"{where}/{field.image.group.name}", overwrite=overwrite)
+            except BaseException:
+                for field in fields:
+                    field.withdraw()
+                raise
+            kept = (lambda names: {*names, *images}) if keep_others else (lambda _: images)
+            before = self.change_fields(well, kept)
+            try:
+                list_well(self, well, next(iter(images.values())), listed=listed)
+            except MismatchError:  # another writer's first field came before ours
+                self.remove_fields(well, images)
+                self.refresh()
+                check_well(self, well, images, **rules)
+                raise
+            for name in () if keep_others else set(before) - set(images):
+                remove_image(self.group(well, name), self.version)
+            for field in fields:
+                field.remove_replaced()
+
+    def _write_label(
+        self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
+    ) -> None:
+        """Write a checked label image and list it last; atomic. See ``Plate.write_label``.
+
+        Raises:
+            ConflictError: the field was replaced meanwhile, so the labels are not its labels.
+        """
+        image, group = self[well].image(field), self.group(well, field)
+        where, labels = f"{image.uri}/labels/{name}", group / "labels"
+        with translated(where), TemporaryDirectory(prefix="polystore-") as folder:
+            _refuse(labels, name, where, overwrite)
+            before = read_attributes(group, image.uri)
+            common: dict[str, Any] = {"pixel_size": image.pixel_size, "levels": image.levels}
+            staged = Path(folder, name)
+            arrays.write_label(staged, array, name=name, version=self.version, **common)
+            made = upload(staged, labels / name, self.version, revision_of(before))
+            try:
+                _refuse(labels, name, where, overwrite)
+                if read_attributes(group, image.uri) != before:
+                    raise ConflictError(f"{image.uri} was replaced meanwhile; label it anew")
+                made.commit(where, overwrite=overwrite)
+            except BaseException:
+                made.withdraw()
+                raise
+            change_labels(labels, self.version, lambda names: [*names, name])
+            made.remove_replaced()
+
+    def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
+        """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
+        file: Any = self.file_path(path)
+        encoded = codecs.encode(data, file.name)
+        with translated(f"{self.uri}/{path}"):
+            if path.strip("/").startswith("tables/"):
+                put_group(self.folder / "tables", {}, self.version)
+            try:
+                file.store.put(encoded, file.uri.text, overwrite=overwrite)
+            except AlreadyExistsError as error:
+                raise existing(f"{self.uri}/{path}") from error
+
+    # Lists
+
+    def change_fields(self, well: str, change: Callable[[list[str]], Iterable[str]]) -> list[str]:
+        """Change which fields the well's JSON lists, by compare-and-swap; what it listed.
+
+        A well that lists none stays as an empty group: another writer may be adding to it.
+        """
+        path = document_path(self.group(well), self.version)
+        before: list[str] = []
+
+        def edit(content: dict[str, Any]) -> dict[str, Any]:
+            attributes = attributes_in(path, content, f"{self.uri}/{well}")
+            body = attributes.get("ome", attributes)
+            before[:] = ngff.read_well(attributes, str(path)) if "well" in body else ()
+            now = ordered(set(change(before)))
+            if now:
+                return with_fields(path, content, now, self.version)
+            body.pop("well", None)
+            return content
+
+        if self.version == "0.4":
+            put_group(self.group(well), {}, self.version)
+        update(path, edit, group_content({}, self.version))
+        return before
+
+    def list_again(self, well: str) -> None:
+        """List a well that is not listed, if its JSON lists fields: another writer added them."""
+        attributes = read_attributes(self.group(well), self.uri)
+        if well not in self.wells and "well" in attributes.get("ome", attributes):
+            list_well(self, well, self._image(well, self._fields(well)[0]), listed=False)
+
+    def unlist(self, wells: Collection[str]) -> None:
+        """Take wells off the plate's JSON, by compare-and-swap."""
+        path: Any = self.document_path
+        update(path, lambda content: without_wells(self, content, wells))
+        self.refresh()
+
+    # Removing
+
+    def remove_fields(self, well: str, fields: Collection[str]) -> None:
+        """Take fields off the lists, with the well if it has no others; then remove them.
+
+        A failure leaves nothing listed that is not there.
+        """
+        if set(self.present(well)) <= set(fields):
+            self.unlist([well])
+        self.change_fields(well, lambda names: [name for name in names if name not in fields])
+        for name in fields:
+            remove_image(self.group(well, name), self.version)
+        self.list_again(well)
+
+    def remove_well(self, well: str) -> None:
+        """Take a well off the lists, then remove all in it."""
+        group = self.group(well)
+        self.unlist([well])
+        self.change_fields(well, lambda _: ())
+        files, folders = group.store.list_level(group.uri.text)
+        for name in folders:
+            if name == "tables":
+                group.store.remove_tree((group / name).uri.text)
+            elif find_document(group / name) is not None:  # else it may be on its way
+                remove_image(group / name, self.version)
+        group.store.remove([(group / n).uri.text for n in files if n.endswith(TEXT_SUFFIXES)])
+        self.list_again(well)
+
+    def remove_label(self, well: str, field: str, name: str) -> None:
+        """Take a label image off its field's list, then remove it."""
+        labels = self.group(well, field) / "labels"
+        change_labels(labels, self.version, lambda names: [n for n in names if n != name])
+        remove_image(labels / name, self.version)
+
+
+@dataclass(slots=True)
+class _Field:
+    """A field with its label images whose arrays are stored."""
+
+    image: Upload
+    labels: dict[str, Upload]
+    _dropped: list[str]
+    """Label images that it no more has."""
+
+    @classmethod
+    def upload(cls, staged: Path, group: StorePath, version: ngff.Version) -> _Field:
+        made = cls(upload(staged, group, version), {}, [])
+        try:
+            for folder in sorted(p for p in staged.glob("labels/*") if p.is_dir()):
+                target = group / "labels" / folder.name
+                made.labels[folder.name] = upload(folder, target, version, made.image.revision)
+        except BaseException:
+            made.withdraw()
+            raise
+        return made
+
+    def commit(self, where: str, *, overwrite: bool) -> None:
+        """Make it the field. Labels of the old image are never seen with the new one."""
+        labels = self.image.group / "labels"
+        if self.image.before and find_document(labels) is not None:
+            names = change_labels(labels, self.image.version, lambda _: ())
+            self._dropped = [name for name in names if name not in self.labels]
+        self.image.commit(where, overwrite=overwrite)
+        for name, mask in self.labels.items():
+            mask.commit(f"{where}/labels/{name}", overwrite=True)
+        if self.labels:
+            change_labels(labels, self.image.version, lambda _: self.labels)
+
+    def remove_replaced(self) -> None:
+        for part in (self.image, *self.labels.values()):
+            part.remove_replaced()
+        for name in self._dropped:
+            remove_image(self.image.group / "labels" / name, self.image.version)
+
+    def withdraw(self) -> None:
+        for part in (self.image, *self.labels.values()):
+            part.withdraw()
+
+
+def change_labels(
+    labels: StorePath, version: ngff.Version, change: Callable[[list[str]], Iterable[str]]
+) -> list[str]:
+    """Change which label images a ``labels`` group lists, by compare-and-swap; what it listed."""
+    path = document_path(labels, version)
+    before: list[str] = []
+
+    def edit(content: dict[str, Any]) -> dict[str, Any]:
+        before[:] = ngff.read_labels(attributes_in(path, content, str(path)))
+        made = ngff.labels_attributes(sorted(set(change(before))), version)
+        return with_attributes(path, content, made)
+
+    if version == "0.4":
+        put_group(labels, {}, version)
+    update(path, edit, group_content({}, version))
+    return before
+
+
+def create(root: StorePath, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritableStoredPlate:
+    """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
+    with translated(uri):
+        taken = root.is_dir() and find_document(root) is None
+        if taken:
+            raise AlreadyExistsError(f"{uri} exists and is no plate; choose another path")
+        made = put_group(root, plate_content(root, spec), spec.ngff_version)
+        plate = WritableStoredPlate(root, uri)
+        if not made:
+            require_wanted(plate, spec, exist_ok=exist_ok)
+        return plate
+
+
+def _refuse(labels: StorePath, name: str, where: str, overwrite: bool) -> None:
+    known = find_document(labels) is not None
+    if known and not overwrite and name in ngff.read_labels(read_attributes(labels, where)):
+        raise existing(where)
