@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .backends.zarr.store import zarr_store
     from .errors import PolystoreError
     from .hcs.layout import Layout
+    from .hcs.zarr_config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
     from .registry import get_backend, storage_registry
     from .transfer import copy
     from .uri import parse_uri
@@ -32,6 +33,7 @@ _HOMES = {
     "backends.zarr.store": "zarr_store",
     "errors": "PolystoreError",
     "hcs.layout": "Layout",
+    "hcs.zarr_config": "ZarrChunkStrategy ZarrCompressor ZarrConfig",
     "registry": "get_backend storage_registry",
     "transfer": "copy",
     "uri": "parse_uri",
@@ -41,6 +43,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "Layout",
     "PolystoreError",
+    "ZarrChunkStrategy",
+    "ZarrCompressor",
+    "ZarrConfig",
     "__version__",
     "copy",
     "create_plate",

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import CorruptMetadataError
 from .address import parse_well
 from .image import AXES, Channel
 from .layout import Layout
+from .zarr_config import Version as Version
 
-Version = Literal["0.4", "0.5"]
 Attributes = dict[str, Any]
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}

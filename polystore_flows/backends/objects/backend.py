@@ -47,7 +47,7 @@ class ObjectsBackend(RawObjects):
         """Names of what lies directly in the directory, sorted; one request for 1,000 names."""
         place = self._place(path)
         with os_errors(place):
-            files, folders = self._level(place)
+            files, folders = self._shown_level(place)
         return sorted({*files, *folders})
 
     def delete(self, path: Identifier) -> None:
@@ -59,7 +59,7 @@ class ObjectsBackend(RawObjects):
                 self._delete_keys(place, [key_of(place)])
             elif kind is None:
                 raise FileNotFoundError(errno.ENOENT, "is not there")
-            elif any(self._level(place)):
+            elif any(self._shown_level(place)):
                 raise OSError(errno.ENOTEMPTY, "not empty")
             else:
                 self._delete_all(place)
@@ -157,13 +157,19 @@ class ObjectsBackend(RawObjects):
 
     def _files_below(self, place: Place, recursive: bool) -> Iterable[str]:
         if not recursive:
-            return self._level(place)[0]
+            return self._shown_level(place)[0]
         key = key_of(place)
         start = len(key) + 1 if key else 0
         found = list(self._below(place))
         if not found and key:
             raise FileNotFoundError(errno.ENOENT, "is not there")
-        return [meta["path"][start:] for meta in found if self._is_shown(place, meta)]
+        paths = [meta["path"][start:] for meta in found if self._is_file(place, meta)]
+        return [path for path in paths if path.rpartition("/")[2] != DIRECTORY]
+
+    def _shown_level(self, place: Place) -> tuple[list[str], list[str]]:
+        """`_level`, without what keeps a directory."""
+        files, folders = self._level(place)
+        return [name for name in files if name != DIRECTORY], folders
 
     def _delete_all(self, place: Place) -> None:
         key = key_of(place)

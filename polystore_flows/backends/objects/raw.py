@@ -101,7 +101,7 @@ class RawObjects(ObjectRequests, DocumentStore):
         return {
             meta["path"][start:]: object_stat("file", [meta])
             for meta in self._below(place)
-            if self._is_shown(place, meta)
+            if self._is_file(place, meta)
         }
 
     def list_level(self, directory: Identifier) -> tuple[list[str], list[str]]:

@@ -24,7 +24,6 @@ from ..file_bytes import Place
 from ..files import FileBackend
 from .errors import NoBucketError, object_errors
 from .stores import Store, open_store
-from .trees import DIRECTORY
 
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
 _WRITE = "polystorewrite"
@@ -140,15 +139,13 @@ class ObjectRequests(FileBackend):
             raise FileNotFoundError(errno.ENOENT, "is not there")
         files = (meta["path"] for meta in objects if meta["path"] != key)
         names = [path.rpartition("/")[2] for path in files]
-        return [n for n in names if n != DIRECTORY], [f.rpartition("/")[2] for f in folders]
+        return names, [f.rpartition("/")[2] for f in folders]
 
-    def _is_shown(self, place: Place, meta: Any) -> bool:
-        """Whether a listed object is a file, and not what keeps a directory."""
+    def _is_file(self, place: Place, meta: Any) -> bool:
+        """Whether a listed object is a file, and no folder object of another tool."""
+        # obstore drops the slash from 'folder/', an empty object.
         path = meta["path"]
-        if path == key_of(place) or path.rpartition("/")[2] == DIRECTORY:
-            return False
-        # obstore drops the slash from another tool's 'folder/', an empty object.
-        return meta["size"] > 0 or self._head(place, path) is not None
+        return path != key_of(place) and (meta["size"] > 0 or self._head(place, path) is not None)
 
     def _delete_keys(self, place: Place, keys: list[str]) -> None:
         store = self._store(place)

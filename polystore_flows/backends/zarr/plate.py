@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import CorruptMetadataError, NotFoundError
+from ...errors import CorruptMetadataError, MismatchError, NotFoundError
 from ...hcs import ngff
 from ...hcs.address import parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
+from ...hcs.zarr_config import ZarrConfig, default_config
 from .. import codecs
 from .arrays import ZarrImage
 from .nodes import OURS, find_document, read_attributes, translated
@@ -89,6 +90,17 @@ class ZarrPlate(Plate):
         return "0.5" if self.document_path.name == "zarr.json" else "0.4"
 
     @property
+    def config(self) -> ZarrConfig:
+        """How arrays of this plate are written; of plates that others made, the default."""
+        stored = self.ours.get("config")
+        if stored is None:
+            return replace(default_config(), sharding=None, ngff_version=self.version)
+        try:
+            return ZarrConfig(**stored)
+        except (TypeError, MismatchError) as error:
+            raise CorruptMetadataError(f"{self.uri}: its 'config' is wrong: {error}") from error
+
+    @property
     def channel_info(self) -> tuple[Channel, ...]:
         """The plate's channels, as it was created or as its first image names them."""
         ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
@@ -117,7 +129,7 @@ class ZarrPlate(Plate):
             self.channel_info,
             self.pixel_size,
             self.name,
-            self.version,
+            self.config,
             self.ours.get("levels"),
         )
 

@@ -22,7 +22,7 @@ from ...errors import AlreadyExistsError, NotFoundError, UnsupportedError, URIEr
 from ...registry import backend_for
 from ...uri import BackendURI, parse_uri
 
-_VALUE = ".polystore-value"
+_VALUE = "~value"
 """Suffix of a file whose key is a folder too. No zarr hierarchy has such keys, zarr allows them."""
 
 
@@ -136,7 +136,7 @@ class BackendStore(Store):
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """The next part of all keys below the folder `prefix`."""
         files, folders = await asyncio.to_thread(self._backend.list_level, self._at(prefix))
-        for name in {*(name.removesuffix(_VALUE) for name in files), *folders}:
+        for name in {*map(self._key, files), *folders}:
             yield name
 
     async def is_empty(self, prefix: str) -> bool:
@@ -186,7 +186,15 @@ class BackendStore(Store):
 
     def _places(self, key: str) -> builtins.list[str]:
         """Where the value of `key` may be."""
-        return [self._at(key), *([self._at(key + _VALUE)] if self._backend.has_folders else [])]
+        if not self._backend.has_folders:
+            return [self._at(key)]
+        if key.endswith(_VALUE):
+            raise URIError(f"{self}: no key ends in {_VALUE!r}, as {key!r} does")
+        return [self._at(key), self._at(key + _VALUE)]
+
+    def _key(self, path: str) -> str:
+        """The key whose value is the file `path`."""
+        return path.removesuffix(_VALUE) if self._backend.has_folders else path
 
     def _stat(self, key: str) -> Any:
         found = (self._backend.stat_file(place) for place in self._places(key))
@@ -196,7 +204,7 @@ class BackendStore(Store):
         folder = prefix.rpartition("/")[0]
         found = self._backend.stat_files(self._at(folder))
         start = f"{folder}/" if folder else ""
-        keys = {f"{start}{path}".removesuffix(_VALUE): stat.size for path, stat in found.items()}
+        keys = {self._key(f"{start}{path}"): stat.size for path, stat in found.items()}
         return {key: size for key, size in keys.items() if key.startswith(prefix)}
 
     def _put(self, key: str, data: bytes, *, overwrite: bool) -> None:

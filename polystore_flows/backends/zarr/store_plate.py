@@ -20,6 +20,7 @@ from ...errors import AlreadyExistsError, ConflictError, MismatchError
 from ...hcs import ngff
 from ...hcs.address import TEXT_SUFFIXES
 from ...hcs.spec import PlateSpec
+from ...hcs.zarr_config import default_config
 from .. import codecs
 from . import arrays
 from .commit import check_well, existing, list_well, ordered, with_fields, without_wells
@@ -287,7 +288,8 @@ def create(root: StorePath, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Wri
         taken = root.is_dir() and find_document(root) is None
         if taken:
             raise AlreadyExistsError(f"{uri} exists and is no plate; choose another path")
-        made = put_group(root, plate_content(root, spec), spec.ngff_version)
+        config = spec.config or default_config()
+        made = put_group(root, plate_content(root, spec, config), config.ngff_version)
         plate = WritableStoredPlate(root, uri)
         if not made:
             require_wanted(plate, spec, exist_ok=exist_ok)

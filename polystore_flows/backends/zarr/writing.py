@@ -19,6 +19,7 @@ from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
 from ...hcs.plate import Mode
 from ...hcs.spec import PlateSpec, require_like
+from ...hcs.zarr_config import ZarrConfig, default_config
 from ...metadata import atomic_write_json
 from .. import codecs
 from . import arrays
@@ -113,7 +114,7 @@ def stage_well(
         common: dict[str, Any] = {
             "pixel_size": plate.pixel_size,
             "levels": plate.ours.get("levels") or pyramid_levels(array.shape),
-            "version": plate.version,
+            "config": plate.config,
         }
         arrays.write_field(
             folder / field, array, name=f"{well}/{field}", channels=channels, **common
@@ -146,7 +147,7 @@ def write_label(
             name=name,
             pixel_size=image.pixel_size,
             levels=image.levels,
-            version=plate.version,
+            config=plate.config,
         )
         sync_tree(stage)
         folder = plate.group(well, field) / "labels"
@@ -183,8 +184,9 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
 def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
+        config = spec.config or default_config()
         with translated(uri), staged(root) as stage:
-            make_group(stage / "plate", plate_content(root, spec), spec.ngff_version)
+            make_group(stage / "plate", plate_content(root, spec, config), config.ngff_version)
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
@@ -201,7 +203,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
     return plate
 
 
-def plate_content(root: Place, spec: PlateSpec) -> ngff.Attributes:
+def plate_content(root: Place, spec: PlateSpec, config: ZarrConfig) -> ngff.Attributes:
     """The attributes of a new plate in `root`, which NGFF does not know before its first well."""
     ours = {
         "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
@@ -210,6 +212,7 @@ def plate_content(root: Place, spec: PlateSpec) -> ngff.Attributes:
         "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
         "pixel_size": list(spec.pixel_size),
         "levels": spec.levels,
+        "config": config.as_json(),
         "created": time.time(),
     }
     return {OURS: ours}
@@ -222,10 +225,11 @@ def require_wanted(plate: ZarrPlate, spec: PlateSpec, *, exist_ok: bool) -> None
             f"{plate.uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
     require_like(plate.uri, plate.spec, spec)
-    if plate.version != spec.ngff_version:
+    wanted = spec.config.ngff_version if spec.config else plate.version
+    if plate.version != wanted:
         raise MismatchError(
-            f"{plate.uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to "
-            "another plate or delete it first"
+            f"{plate.uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or "
+            "delete it first"
         )
 
 
