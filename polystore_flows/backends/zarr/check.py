@@ -23,6 +23,7 @@ from .commit import changing, ordered, replace_document, set_fields, set_labels,
 from .nodes import find_document, read_attributes
 from .plate import ZarrPlate
 from .staging import staging_root
+from .store_path import at_once
 from .writing import WritablePlate
 
 _COLOR = re.compile(r"[0-9A-Fa-f]{6}")
@@ -88,6 +89,14 @@ def repair(root: Path, uri: str) -> list[Finding]:
 
 
 def _findings(plate: ZarrPlate) -> Iterator[Finding]:
+    yield from rules(plate)
+    if staging_root(plate.root).is_dir():
+        message = f"a writer that was killed left {staging_root(plate.root)}"
+        yield _finding("staging", plate, "", message)
+
+
+def rules(plate: ZarrPlate) -> Iterator[Finding]:
+    """What is wrong with a plate, wherever it is stored."""
     yield from _grid(plate)
     on_disk = _wells_on_disk(plate)
     for well in plate.wells:
@@ -100,11 +109,12 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
         message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
         yield _finding("field-count", plate, "", message)
-    for well in on_disk:
-        yield from _well(plate, well)
-    if staging_root(plate.root).is_dir():
-        message = f"a writer that was killed left {staging_root(plate.root)}"
-        yield _finding("staging", plate, "", message)
+    if isinstance(plate.root, Path):
+        for well in on_disk:
+            yield from _well(plate, well)
+    else:  # each question is a request
+        for found in at_once(lambda well: list(_well(plate, well)), on_disk):
+            yield from found
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:

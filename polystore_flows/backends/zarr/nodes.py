@@ -28,7 +28,7 @@ from ...metadata import read_json
 from .store_path import StorePath
 
 Place = Path | StorePath
-P = TypeVar("P", Path, StorePath)
+P = TypeVar("P", Path, StorePath, Path | StorePath)
 
 DOCUMENTS = ("zarr.json", ".zattrs")
 """Names of attributes files."""
@@ -107,6 +107,13 @@ def commit_time(group: P) -> float:
     """
     document = find_document(group)
     return document.stat().st_mtime if document else 0.0
+
+
+def folder_time(path: Place) -> float:
+    """When a folder of files was changed; in a store, when the newest of its files was."""
+    if isinstance(path, StorePath):
+        return max((stat.mtime for stat in path.files().values()), default=0.0)
+    return path.stat().st_mtime
 
 
 def tree_size(path: Place, skip: tuple[str, ...] = ()) -> int:

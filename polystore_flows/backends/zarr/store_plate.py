@@ -8,7 +8,8 @@ listed well is a complete well and no writer loses another's. Nothing is locked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from ...errors import AlreadyExistsError, ConflictError, MismatchError
+from ...errors import AlreadyExistsError, ConflictError, MismatchError, UnsupportedError
 from ...hcs import ngff
 from ...hcs.address import TEXT_SUFFIXES
 from ...hcs.spec import PlateSpec
@@ -24,7 +25,10 @@ from ...hcs.zarr_config import default_config
 from .. import codecs
 from . import arrays
 from .commit import check_well, existing, list_well, ordered, with_fields, without_wells
+from .listing import is_directory
 from .nodes import (
+    DOCUMENTS,
+    OURS,
     attributes_in,
     document_path,
     find_document,
@@ -35,7 +39,7 @@ from .nodes import (
 )
 from .plate import Snapshot, ZarrPlate
 from .store_path import StorePath
-from .uploads import Upload, put_group, remove_image, revision_of, update, upload
+from .uploads import Upload, image_id, put_group, remove_image, update, upload
 from .writing import WritablePlate, plate_content, require_wanted, stage_well
 
 
@@ -123,8 +127,8 @@ class WritableStoredPlate(WritablePlate):
             before = read_attributes(group, image.uri)
             common: dict[str, Any] = {"pixel_size": image.pixel_size, "levels": image.levels}
             staged = Path(folder, name)
-            arrays.write_label(staged, array, name=name, version=self.version, **common)
-            made = upload(staged, labels / name, self.version, revision_of(before))
+            arrays.write_label(staged, array, name=name, config=self.config, **common)
+            made = upload(staged, labels / name, self.version, image_id(before))
             try:
                 _refuse(labels, name, where, overwrite)
                 if read_attributes(group, image.uri) != before:
@@ -147,6 +151,25 @@ class WritableStoredPlate(WritablePlate):
                 file.store.put(encoded, file.uri.text, overwrite=overwrite)
             except AlreadyExistsError as error:
                 raise existing(f"{self.uri}/{path}") from error
+
+    def make_folder(self, inner: str) -> None:
+        """Make the plate's ``tables``; other folders are there as long as a file is in them."""
+        if inner != "tables":
+            raise UnsupportedError(
+                f"{self.uri}/{inner}: there are no empty folders here; write a file into it"
+            )
+        put_group(self.folder / inner, {}, self.version)
+
+    def touch(self, groups: Sequence[Path]) -> None:
+        """Make groups look committed now, by writing their JSON again."""
+        for group in groups:
+            path: Any = document_path(group, self.version)
+
+            def touched(content: dict[str, Any], path: StorePath = path) -> dict[str, Any]:
+                ours = attributes_in(path, content, str(path)).get(OURS) or {}
+                return with_attributes(path, content, {OURS: ours | {"touched": time.time()}})
+
+            update(path, touched)
 
     # Lists
 
@@ -213,6 +236,27 @@ class WritableStoredPlate(WritablePlate):
         group.store.remove([(group / n).uri.text for n in files if n.endswith(TEXT_SUFFIXES)])
         self.list_again(well)
 
+    def remove(self, inner: str) -> None:
+        """Take a part of the plate, a stored path, off the lists, then remove it.
+
+        Not atomic, but a failure leaves nothing listed that is not there.
+        """
+        parts, place = inner.split("/"), self.folder / inner
+        if not inner:
+            place.store.remove([(place / name).uri.text for name in DOCUMENTS])
+            place.store.remove_tree(place.uri.text)
+        elif place.is_file():
+            place.store.remove([place.uri.text])
+        elif inner in self.wells or inner in self.rows:
+            for well in [w for w in self.wells if f"{w}/".startswith(f"{inner}/")]:
+                self.remove_well(well)
+        elif is_directory(self, inner):
+            place.store.remove_tree(place.uri.text)
+        elif len(parts) == 3:
+            self.remove_fields("/".join(parts[:2]), [parts[2]])
+        else:
+            self.remove_label("/".join(parts[:2]), parts[2], parts[4])
+
     def remove_label(self, well: str, field: str, name: str) -> None:
         """Take a label image off its field's list, then remove it."""
         labels = self.group(well, field) / "labels"
@@ -235,7 +279,7 @@ class _Field:
         try:
             for folder in sorted(p for p in staged.glob("labels/*") if p.is_dir()):
                 target = group / "labels" / folder.name
-                made.labels[folder.name] = upload(folder, target, version, made.image.revision)
+                made.labels[folder.name] = upload(folder, target, version, made.image.image)
         except BaseException:
             made.withdraw()
             raise

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Literal, overload
 
 from ...contracts import Identifier, check_identifiers
 from ...errors import UnsupportedError, URIError
@@ -46,6 +47,12 @@ class Target:
         except URIError as error:
             raise URIError(f"{self.uri}: {error}") from error
 
+    @overload
+    def open(self, mode: Literal["r"] = "r") -> ZarrPlate: ...
+    @overload
+    def open(self, mode: Literal["r+"]) -> WritablePlate: ...
+    @overload
+    def open(self, mode: Mode) -> ZarrPlate: ...
     def open(self, mode: Mode = "r") -> ZarrPlate:
         """The plate.
 

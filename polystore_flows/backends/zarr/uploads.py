@@ -29,7 +29,7 @@ _ARRAY = {"0.5": "zarr.json", "0.4": ".zarray"}
 _METADATA = {*_ARRAY.values(), ".zattrs"}
 
 
-_UPLOADED = re.compile(r"\d+(-[0-9a-f]{8})?")
+IN_UPLOAD = re.compile(r"\d+(-[0-9a-f]{8})?")
 """Names of arrays that may be on their way."""
 
 
@@ -47,9 +47,9 @@ class Upload:
     _may_be_seen: bool = False
 
     @property
-    def revision(self) -> str | None:
-        """Tells it from the one that it replaces."""
-        return revision_of(self.content)
+    def image(self) -> str | None:
+        """Id of the image, which its label images carry too."""
+        return image_id(self.content.get("attributes", self.content))
 
     def commit(self, where: str, *, overwrite: bool) -> None:
         """Make the arrays those of the image; atomic.
@@ -96,7 +96,8 @@ def upload(
         staged: a complete image.
         group: where it shall be.
         version: of NGFF.
-        image: revision of the image of which it is a label image.
+        image: id of the image that it is a label image of, or some planes of which are new; by
+            default it is an image of its own.
     """
     content = read_json(document_path(staged, version))
     try:
@@ -108,7 +109,7 @@ def upload(
     revision = uuid.uuid4().hex[:8]
     claimed = not before and put_new(group / first, (staged / first).read_bytes())
     attributes = content["attributes"] if version == "0.5" else content
-    attributes[OURS] = {"revision": revision} | ({"image": image} if image else {})
+    attributes[OURS] = {"image": image or revision}
     if not claimed:
         for dataset in _datasets(content):
             dataset["path"] = f"{dataset['path']}-{revision}"
@@ -129,9 +130,9 @@ def upload(
     return made
 
 
-def revision_of(content: dict[str, Any]) -> str | None:
-    """Which revision of an image a JSON describes; None where it was written by others."""
-    found: str | None = (content.get("attributes", content).get(OURS) or {}).get("revision")
+def image_id(attributes: ngff.Attributes) -> str | None:
+    """Id of an image, or of that of a label image; None where it was written by others."""
+    found: str | None = (attributes.get(OURS) or {}).get("image")
     return found
 
 
@@ -163,7 +164,7 @@ def remove_image(group: StorePath, version: ngff.Version) -> None:
     except NotFoundError:
         names = []
     heads = {path: path.partition("/")[0] for path in group.files()}
-    mine = [p for p, head in heads.items() if head in names or not _UPLOADED.fullmatch(head)]
+    mine = [p for p, head in heads.items() if head in names or not IN_UPLOAD.fullmatch(head)]
     group.store.remove([(group / path).uri.text for path in mine if "/" not in path])
     _remove(group, [path for path in mine if "/" in path])
 

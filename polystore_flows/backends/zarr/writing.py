@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from .nodes import (
     translated,
 )
 from .plate import Snapshot, ZarrPlate
+from .removing import remove
 from .staging import put, staged, sync_tree
 
 
@@ -76,6 +77,19 @@ class WritablePlate(ZarrPlate):
 
     def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
         write_file(self, path, data, overwrite=overwrite)
+
+    def make_folder(self, inner: str) -> None:
+        """Make a folder for tables and texts, with its parents."""
+        make_folder(self, self.root / inner)
+
+    def remove(self, inner: str) -> None:
+        """Remove a part of the plate, a stored path, with all below it; see ``removing``."""
+        remove(self, inner)
+
+    def touch(self, groups: Sequence[Path]) -> None:
+        """Make groups look committed now."""
+        for group in groups:
+            os.utime(find_document(group) or group)
 
 
 def write_well(
