@@ -32,9 +32,10 @@ from .batches import images_in, load_images, save_fields
 from .check import Finding
 from .copying import copy_folder, copy_plate
 from .listing import children, is_directory, walk
-from .nodes import commit_time, find_document, folder_time, read_attributes, translated, tree_size
+from .nodes import commit_time, folder_time, read_attributes, translated, tree_size
 from .plate import ZarrPlate
 from .store_path import StorePath
+from .store_plate import StoredPlate
 from .target import Target, parse_target
 from .writing import create
 
@@ -53,7 +54,7 @@ class ZarrBackend(StorageBackend, PlateStore):
         if mode == "r+" and isinstance(root, Path) and root.is_dir() and not _may_write(root):
             with translated(target.plate_uri):
                 raise PermissionError(errno.EACCES, "no permission to write", str(root))
-        return target.open(mode)
+        return target.open_anew(mode)
 
     def create_plate(
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False
@@ -126,6 +127,8 @@ class ZarrBackend(StorageBackend, PlateStore):
     ) -> list[str]:
         """Files, fields and label images in a plate, a row, a well or a folder of tables."""
         target, plate, inner = self._directory(directory)
+        if recursive and isinstance(target.root, StorePath):
+            plate = StoredPlate(target.root.listed(), target.plate_uri, still=True)
         return sorted(
             target.uri.at(f"{target.root.as_posix()}/{path}").text
             for path in walk(plate, inner, recursive=recursive)
@@ -140,37 +143,21 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def exists(self, path: Identifier) -> bool:
         """Whether the plate lists it, or the file or folder is there."""
-        return self.is_file(path) or self.is_dir(path)
+        target = parse_target(path)
+        plate = _open_if_there(target)
+        return plate is not None and (_is_file(target, plate) or _is_dir(target, plate))
 
     def is_file(self, path: Identifier) -> bool:
         """Whether it is a listed field or label image, or a file beside the arrays."""
         target = parse_target(path)
-        if find_document(target.root) is None:
-            return False
-        try:
-            address = target.address
-        except URIError:
-            return False
-        plate = target.open()
-        if address.file is not None:
-            return plate.file_path(address.file).is_file()
-        if address.field is None or str(address.well) not in plate:
-            return False
-        well = plate[str(address.well)]
-        if address.field not in well.fields:
-            return False
-        return address.label is None or address.label in well.image(address.field).labels
+        plate = _open_if_there(target)
+        return plate is not None and _is_file(target, plate)
 
     def is_dir(self, path: Identifier) -> bool:
         """Whether it is a plate, a row with wells, a listed well, or a folder of files."""
         target = parse_target(path)
-        if find_document(target.root) is None:
-            return False
-        plate = target.open()
-        try:
-            return is_directory(plate, target.stored(plate))
-        except URIError:  # a well that the layout does not have
-            return False
+        plate = _open_if_there(target)
+        return plate is not None and _is_dir(target, plate)
 
     def stat(self, path: Identifier) -> Stat:
         """Kind, bytes and commit time; see ``contracts.Stat``.
@@ -198,10 +185,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         target = parse_target(path)
         if isinstance(target.root, StorePath):
             raise UnsupportedError(f"{target.uri} lies on no file system")
-        if find_document(target.root) is None:
-            return target.root / target.inner
-        plate = target.open()
-        return plate.root / target.stored(plate)
+        plate = _open_if_there(target)
+        return target.root / target.inner if plate is None else plate.root / target.stored(plate)
 
     # Saving
 
@@ -274,7 +259,8 @@ class ZarrBackend(StorageBackend, PlateStore):
     def delete(self, path: Identifier) -> None:
         """Remove a field, a label image, a file or an empty folder; see `delete_all`."""
         target = parse_target(path)
-        if self.is_dir(path) and self.list_dir(path):
+        plate = _open_if_there(target)
+        if plate and _is_dir(target, plate) and any(children(plate, target.stored(plate))):
             raise UnsupportedError(f"{target.uri} is not empty; use delete_all() to remove it")
         self.delete_all(path)
 
@@ -354,20 +340,51 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def _existing(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
         target = parse_target(path)
-        if not self.exists(path):
+        plate = _open_if_there(target)
+        if plate is None or not (_is_file(target, plate) or _is_dir(target, plate)):
             raise NotFoundError(f"{target.uri} does not exist")
-        plate = target.open()
         return target, plate, target.stored(plate)
 
     def _directory(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
-        if not self.is_dir(path):
-            raise NotFoundError(f"{parse_target(path).uri} is no directory of a plate")
-        return self._existing(path)
+        target = parse_target(path)
+        plate = _open_if_there(target)
+        if plate is None or not _is_dir(target, plate):
+            raise NotFoundError(f"{target.uri} is no directory of a plate")
+        return target, plate, target.stored(plate)
 
     def _image(self, plate: Plate, address: Address) -> Image:
         assert address.field is not None
         image = plate[str(address.well)].image(address.field)
         return image if address.label is None else image.label(address.label)
+
+
+def _open_if_there(target: Target) -> ZarrPlate | None:
+    try:
+        return target.open()
+    except NotFoundError:
+        return None
+
+
+def _is_file(target: Target, plate: ZarrPlate) -> bool:
+    try:
+        address = target.address
+    except URIError:
+        return False
+    if address.file is not None:
+        return plate.file_path(address.file).is_file()
+    if address.field is None or str(address.well) not in plate:
+        return False
+    well = plate[str(address.well)]
+    if address.field not in well.fields:
+        return False
+    return address.label is None or address.label in well.image(address.field).labels
+
+
+def _is_dir(target: Target, plate: ZarrPlate) -> bool:
+    try:
+        return is_directory(plate, target.stored(plate))
+    except URIError:  # a well that the layout does not have
+        return False
 
 
 def _may_write(folder: Path) -> bool:

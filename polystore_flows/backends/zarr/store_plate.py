@@ -17,11 +17,17 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from ...errors import AlreadyExistsError, ConflictError, MismatchError, UnsupportedError
+from ...errors import (
+    AlreadyExistsError,
+    ConflictError,
+    MismatchError,
+    NotFoundError,
+    UnsupportedError,
+)
 from ...hcs import ngff
-from ...hcs.address import TEXT_SUFFIXES
 from ...hcs.spec import PlateSpec
 from ...hcs.zarr_config import default_config
+from ...metadata import read_json
 from .. import codecs
 from . import arrays
 from .commit import check_well, existing, list_well, ordered, with_fields, without_wells
@@ -46,12 +52,22 @@ from .writing import WritablePlate, plate_content, require_wanted, stage_well
 class StoredPlate(ZarrPlate):
     """An OME-Zarr plate in a store, opened for reading."""
 
-    def __init__(self, root: StorePath, uri: str) -> None:
-        """Open the plate in the folder `root`; see ``ZarrPlate``."""
+    def __init__(self, root: StorePath, uri: str, *, still: bool = False) -> None:
+        """Open the plate in the folder `root`; see ``ZarrPlate``.
+
+        Args:
+            root: of the plate.
+            uri: shown in errors.
+            still: whether the plate's JSON is read once only, to answer one question.
+        """
+        self._still = still
         super().__init__(cast(Path, root), uri)  # it does all that is asked of the Path of a plate
 
     def _facts(self) -> Snapshot:
-        return self._last or self._read_document()  # a look at the JSON is a request
+        return self._last or super()._read_document()  # a look at the JSON is a request
+
+    def _read_document(self) -> Snapshot:
+        return self._facts() if self._still else super()._read_document()
 
 
 class WritableStoredPlate(WritablePlate):
@@ -60,7 +76,18 @@ class WritableStoredPlate(WritablePlate):
     def __init__(self, root: StorePath, uri: str) -> None:
         """Open the plate in the folder `root`; see ``ZarrPlate``."""
         self.folder = root
+        self._made_rows: set[str] = set()
         super().__init__(cast(Path, root), uri)
+
+    def present(self, well: str) -> tuple[str, ...]:
+        """Fields of `well`; none where it is not listed, whatever lies there."""
+        path, where = document_path(self.group(well), self.version), f"{self.uri}/{well}"
+        try:
+            attributes = attributes_in(path, read_json(path), where)
+        except NotFoundError:
+            return ()
+        listed = "well" in attributes.get("ome", attributes) and well in self.wells
+        return ngff.read_well(attributes, where) if listed else ()
 
     def group(self, well: str, field: str | None = None) -> StorePath:  # type: ignore[override]
         """The folder of a stored well or of a field of it."""
@@ -91,7 +118,10 @@ class WritableStoredPlate(WritablePlate):
                     fields.append(_Field.upload(staged, group, self.version))
                 check_well(self, well, images, **rules)
                 listed = bool(self.present(well))
-                put_group(self.group(well).parent, {}, self.version)
+                row = well.partition("/")[0]
+                if row not in self._made_rows:
+                    put_group(self.folder / row, {}, self.version)
+                    self._made_rows.add(row)
                 for field in fields:
                     field.commit(f"{where}/{field.image.group.name}", overwrite=overwrite)
             except BaseException:
@@ -233,7 +263,8 @@ class WritableStoredPlate(WritablePlate):
                 group.store.remove_tree((group / name).uri.text)
             elif find_document(group / name) is not None:  # else it may be on its way
                 remove_image(group / name, self.version)
-        group.store.remove([(group / n).uri.text for n in files if n.endswith(TEXT_SUFFIXES)])
+        others = [name for name in files if name not in (*DOCUMENTS, ".zgroup")]
+        group.store.remove([(group / name).uri.text for name in others])
         self.list_again(well)
 
     def remove(self, inner: str) -> None:

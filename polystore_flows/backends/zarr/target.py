@@ -59,11 +59,10 @@ class Target:
         For reading the same object again while its file stays, so that thousands of questions
         about one plate parse its JSON once; it notices by itself when the JSON is replaced.
         """
-        if isinstance(self.root, StorePath):
-            opener = StoredPlate if mode == "r" else WritableStoredPlate
-            return opener(self.root, self.plate_uri)
-        if mode != "r":
-            return WritablePlate(self.root, self.plate_uri)
+        if mode == "r" and isinstance(self.root, StorePath):
+            return StoredPlate(self.root, self.plate_uri, still=True)
+        if mode != "r" or isinstance(self.root, StorePath):
+            return self.open_anew(mode)
         with _lock:
             plate = _opened.pop(self.plate_uri, None)
             if plate is None or plate.document_path != find_document(self.root):
@@ -72,6 +71,13 @@ class Target:
             if len(_opened) > MOST_OPENED:
                 _opened.pop(next(iter(_opened)))
         return plate
+
+    def open_anew(self, mode: Mode) -> ZarrPlate:
+        """The plate, to be kept open: it notices when its JSON is replaced."""
+        if isinstance(self.root, StorePath):
+            opener = StoredPlate if mode == "r" else WritableStoredPlate
+            return opener(self.root, self.plate_uri)
+        return (ZarrPlate if mode == "r" else WritablePlate)(self.root, self.plate_uri)
 
     def stored(self, plate: ZarrPlate) -> str:
         """`inner` with the names that the plate stores, so that ``B/03`` finds ``B/3``."""
