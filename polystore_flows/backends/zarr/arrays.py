@@ -6,6 +6,7 @@ Arrays are laid out in `array_layout`. Shards are read in `shards`, all others b
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from ...hcs.image import AXES, Channel, ImageInfo, halve
 from ...hcs.plate import Image
 from ...hcs.zarr_config import ZarrConfig
 from .array_layout import write_array
-from .nodes import find_document, make_group, read_attributes, translated
+from .nodes import DOCUMENTS, make_group, read_attributes, translated
 from .shards import open_sharded
 from .store_path import StorePath
 
@@ -127,11 +128,11 @@ class ZarrImage(Image):
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
     def _identity(self) -> tuple[int, int]:
-        document = find_document(self._group)
-        if document is None:
-            raise NotFoundError(f"{self.uri} is gone")
-        status = document.stat()
-        return status.st_ino, status.st_mtime_ns
+        for name in DOCUMENTS:
+            with suppress(FileNotFoundError):
+                status = (self._group / name).stat()
+                return status.st_ino, status.st_mtime_ns
+        raise NotFoundError(f"{self.uri} is gone")
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:

@@ -32,7 +32,7 @@ def copy_plate(here: Target, plate: ZarrPlate, there: Target) -> None:
         target.write_well(well, *plate[well].read())
     for path in walk(plate, "", recursive=True):
         if plate.file_path(path).is_file():
-            target.write_table(path, plate.file_path(path).read_bytes())
+            target.write_table(path, plate.read_table(path))
 
 
 def copy_folder(here: Target, plate: ZarrPlate, there: Target) -> None:
@@ -45,8 +45,8 @@ def copy_folder(here: Target, plate: ZarrPlate, there: Target) -> None:
     if (target.root / to).is_dir():
         raise AlreadyExistsError(f"{there.uri} exists; delete it or choose another name")
     for path in list(walk(plate, inner, recursive=True)):
-        data = plate.file_path(path).read_bytes()
-        target.write_table(f"{to}/{path.removeprefix(f'{inner}/')}", data, overwrite=False)
+        table, name = plate.read_table(path), path.removeprefix(f"{inner}/")
+        target.write_table(f"{to}/{name}", table, overwrite=False)
 
 
 def _copy_tree(here: Target, start: Path, there: Target, end: Path) -> None:
