@@ -5,7 +5,7 @@ Arrays are laid out in `array_layout`. Shards are read in `shards`, all others b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
-from ...hcs.image import AXES, Channel, ImageInfo, halve
+from ...hcs.image import AXES, Channel, ImageInfo, display_window, halve
 from ...hcs.plate import Image
+from ...hcs.provenance import Provenance
 from ...hcs.zarr_config import ZarrConfig
 from .array_layout import write_array
-from .nodes import DOCUMENTS, make_group, read_attributes, translated
+from .nodes import DOCUMENTS, OURS, make_group, read_attributes, translated
 from .shards import open_sharded
 from .store_path import StorePath
 
@@ -34,7 +35,8 @@ def write_field(
     array: NDArray[Any],
     *,
     name: str,
-    channels: tuple[Channel, ...],
+    channels: Sequence[Channel],
+    provenance: Provenance | None,
     pixel_size: tuple[float, float, float],
     levels: int,
     config: ZarrConfig,
@@ -45,18 +47,21 @@ def write_field(
         group: the field's folder.
         array: ``(t, c, z, y, x)``.
         name: shown to people.
-        channels: as many as ``array.shape[1]``.
+        channels: as many as ``array.shape[1]``, with windows.
+        provenance: what made it, if that is known.
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
         config: of the plate.
     """
-    limits = _limits(array.dtype)
     shown = [
-        (channel, limits or _span(array[:, c]), _span(array[:, c]))
+        (channel, _limits(array[:, c]), channel.window or display_window(array[:, c]))
         for c, channel in enumerate(channels)
     ]
     version = config.ngff_version
-    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
+    attributes = ngff.image_attributes(name, levels, pixel_size, shown, version)
+    if provenance is not None:
+        attributes[OURS] = {"provenance": provenance.as_json()}
+    make_group(group, attributes, version)
     _write_pyramid(group, array, AXES, levels, config, labels=False)
 
 
@@ -204,18 +209,10 @@ def _open_foreign(path: Path) -> Any:
     return zarr.open_array(path, mode="r")
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    if dtype.kind == "f":
-        return None
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
-
-
-def _span(pixels: NDArray[Any]) -> tuple[float, float]:
-    """Smallest and largest finite value, to display; a flat image gets a window of width 1."""
-    if pixels.dtype.kind == "f":
-        pixels = pixels[np.isfinite(pixels)]
-        if not pixels.size:
-            return 0.0, 1.0
-    low, high = pixels.min().item(), pixels.max().item()
-    return low, high if high > low else low + 1
+def _limits(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest value that there can be, or of floats that there is."""
+    if pixels.dtype.kind != "f":
+        info = np.iinfo(pixels.dtype)
+        return int(info.min), int(info.max)
+    finite = pixels[np.isfinite(pixels)]
+    return (finite.min().item(), finite.max().item()) if finite.size else (0.0, 1.0)

@@ -33,7 +33,7 @@ from .check import Finding
 from .copying import copy_folder, copy_plate
 from .listing import children, is_directory, walk
 from .nodes import commit_time, folder_time, read_attributes, translated, tree_size
-from .plate import ZarrPlate
+from .plate import ZarrPlate, read_provenance
 from .store_path import StorePath
 from .store_plate import StoredPlate
 from .target import Target, parse_target
@@ -178,7 +178,9 @@ class ZarrBackend(StorageBackend, PlateStore):
                 return Stat("well", tree_size(local, ("tables",)), max(times))
             if is_directory(plate, inner):
                 return Stat("directory", tree_size(local), folder_time(local))
-            return Stat(target.address.kind, tree_size(local, ("labels",)), commit_time(local))
+            return Stat(
+                target.address.kind, tree_size(local, ("labels", "tables")), commit_time(local)
+            )
 
     def local_path(self, path: Identifier) -> Path:
         """Where `path` lies on the file system, whether it exists or not."""
@@ -229,21 +231,25 @@ class ZarrBackend(StorageBackend, PlateStore):
         where = f"zarr:{folder}"
         if address.kind not in ("well", "field"):
             raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
-        parts = {str(address.field): folder}
+        parts, acquisitions = {str(address.field): folder}, {}
         if address.field is None:
-            fields = ngff.read_well(read_attributes(folder, where), where)
-            parts = {field: folder / field for field in fields}
-        images, labels = {}, {}
+            acquisitions = ngff.read_well(read_attributes(folder, where), where)
+            parts = {field: folder / field for field in acquisitions}
+        images, labels, provenance = {}, {}, {}
         for field, part in parts.items():
             image = ZarrImage(part, where)
             images[field] = image.read()
             labels[field] = {name: image.label(name).read() for name in image.labels}
-        target.open("r+").write_well(
+            provenance[field] = read_provenance(part, where)
+        plate = target.open("r+")
+        plate.write_well(
             str(address.well),
             images,
             labels,
             overwrite=overwrite,
             keep_others=address.kind == "field",
+            acquisition=acquisitions if plate.acquisitions else None,
+            provenance=provenance,
         )
 
     def touch(self, path: Identifier) -> None:
@@ -291,14 +297,16 @@ class ZarrBackend(StorageBackend, PlateStore):
             goal = there.address
             if goal.kind != here.address.kind:
                 raise MismatchError(f"{here.uri} is a {here.address.kind}, but {there.uri} is not")
-            images, labels = plate[str(here.address.well)].read(
-                None if here.address.field is None else [here.address.field]
-            )
-            if goal.field is not None:
-                images = {goal.field: images.popitem()[1]}
-                labels = {goal.field: labels.popitem()[1]}
-            there.open("r+").write_well(
-                str(goal.well), images, labels, keep_others=goal.field is not None
+            well = plate[str(here.address.well)]
+            images, labels = well.read(None if goal.field is None else [str(here.address.field)])
+            names = {field: goal.field or field for field in images}
+            target_plate = there.open("r+")
+            target_plate.write_well(
+                str(goal.well),
+                {names[field]: image for field, image in images.items()},
+                {names[field]: masks for field, masks in labels.items()},
+                keep_others=goal.field is not None,
+                **well.notes(names, target_plate),
             )
         else:
             self.save(self.load(source), target)

@@ -29,7 +29,9 @@ def copy_plate(here: Target, plate: ZarrPlate, there: Target) -> None:
     else:
         target = create_in_store(there.root, there.plate_uri, plate.spec, exist_ok=False)
     for well in plate.wells:
-        target.write_well(well, *plate[well].read())
+        images, labels = plate[well].read()
+        notes = plate[well].notes({field: field for field in images}, target)
+        target.write_well(well, images, labels, **notes)
     for path in walk(plate, "", recursive=True):
         if plate.file_path(path).is_file():
             target.write_table(path, plate.read_table(path))

@@ -57,15 +57,17 @@ def read_attributes(group: Place, where: str) -> Attributes:
         CorruptMetadataError: its JSON does not parse; ``where`` begins the message.
     """
     for name in DOCUMENTS:
-        document = group / name
-        try:
-            content = read_json(document)
-        except NotFoundError:
-            continue
-        except CorruptMetadataError as error:
-            raise CorruptMetadataError(f"{where}: {error}") from error
-        return attributes_in(document, content, where)
+        with contextlib.suppress(NotFoundError):
+            return attributes_in(group / name, read_content(group / name, where), where)
     raise NotFoundError(f"{where} is not there; {group} is no zarr group")
+
+
+def read_content(document: Place, where: str) -> dict[str, Any]:
+    """The content of an attributes file."""
+    try:
+        return read_json(document)
+    except CorruptMetadataError as error:
+        raise CorruptMetadataError(f"{where}: {error}") from error
 
 
 def attributes_in(document: Place, content: dict[str, Any], where: str) -> Attributes:

@@ -6,10 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .commit import changing, set_labels, unlist_field, unlist_wells
+from .commit import changing, forget_consolidated, set_labels, unlist_field, unlist_wells
 from .listing import is_directory, label_names
 from .plate import ZarrPlate
 from .staging import staged
+from .tables import remove_file
 
 
 def remove(plate: ZarrPlate, inner: str) -> None:
@@ -23,8 +24,9 @@ def remove(plate: ZarrPlate, inner: str) -> None:
         if not inner:
             place.rename(stage / "removed")
         elif place.is_file():
-            place.unlink()
+            remove_file(plate, place, stage)
         else:
+            forget_consolidated(plate)
             well = "/".join(inner.split("/")[:2])
             with changing(plate, well if well in plate.wells else None) as content:
                 for number, part in enumerate(_unlist(plate, content, inner)):

@@ -14,11 +14,12 @@ from typing import Any
 from ...errors import PolystoreError
 from ...hcs import ngff
 from .check import Finding, rules
-from .commit import list_well, with_document
+from .commit import with_document
 from .nodes import OURS, attributes_in, find_document, read_attributes
 from .store_path import StorePath, at_once
-from .store_plate import StoredPlate, WritableStoredPlate, change_labels
-from .uploads import IN_UPLOAD, image_id, update
+from .store_plate import StoredPlate, WritableStoredPlate
+from .store_tables import list_table
+from .uploads import IN_UPLOAD, change_labels, image_id, update
 
 AGE = 3600.0
 """Seconds after which an upload that was not finished is taken for abandoned."""
@@ -67,8 +68,7 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
     if rule == "missing-well":
         plate.unlist([well])
     elif rule == "unlisted-well":
-        image = plate._image(well, plate._fields(well)[0])
-        list_well(plate, well, image, listed=False)
+        plate.relist(well)
     elif rule == "missing-field":
         plate.change_fields(well, lambda names: [name for name in names if name != parts[2]])
     elif rule == "unlisted-field":
@@ -77,6 +77,10 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
         labels, name = plate.folder.joinpath(*parts[:4]), parts[4]
         listed = {name} if rule == "unlisted-label" else set()
         change_labels(labels, plate.version, lambda names: {*names} - {name} | listed)
+    elif rule == "table":
+        list_table(plate, plate.root / inner)
+    elif rule == "consolidated":
+        plate.forget_consolidated()
     elif rule == "left-over":
         plate.folder.store.remove_tree((plate.folder / inner).uri.text)
 

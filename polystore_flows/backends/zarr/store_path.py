@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple, TypeVar
 
@@ -76,6 +77,20 @@ class StorePath:
     def name(self) -> str:
         """The last part."""
         return self.uri.path.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """Of the name, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    def with_suffix(self, suffix: str) -> StorePath:
+        """The same place with another suffix."""
+        return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
 
     @property
     def parent(self) -> StorePath:
@@ -161,6 +176,14 @@ class StorePath:
             yield StorePath(self.uri.join(name), "file", self._listing)
         for name in folders:
             yield StorePath(self.uri.join(name), "folder", self._listing)
+
+    def glob(self, pattern: str) -> Iterator[StorePath]:
+        """What lies directly in it under a name that matches a shell pattern."""
+        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
+
+    def samefile(self, other: StorePath) -> bool:
+        """Whether `other` is the same file."""
+        return self == other
 
     def _level(self) -> tuple[Sequence[str], Sequence[str]]:
         if self._listing is not None:

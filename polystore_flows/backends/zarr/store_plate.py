@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -22,15 +21,23 @@ from ...errors import (
     ConflictError,
     MismatchError,
     NotFoundError,
-    UnsupportedError,
 )
 from ...hcs import ngff
+from ...hcs.plate import Notes
 from ...hcs.spec import PlateSpec
 from ...hcs.zarr_config import default_config
 from ...metadata import read_json
-from .. import codecs
-from . import arrays
-from .commit import check_well, existing, list_well, ordered, with_fields, without_wells
+from . import arrays, store_tables
+from .commit import (
+    StagedWell,
+    check_well,
+    existing,
+    forget_consolidated,
+    list_well,
+    ordered,
+    with_fields,
+    without_wells,
+)
 from .listing import is_directory
 from .nodes import (
     DOCUMENTS,
@@ -45,7 +52,7 @@ from .nodes import (
 )
 from .plate import Snapshot, ZarrPlate
 from .store_path import StorePath
-from .uploads import Upload, image_id, put_group, remove_image, update, upload
+from .uploads import FieldUpload, change_labels, image_id, put_group, remove_image, update, upload
 from .writing import WritablePlate, plate_content, require_wanted, stage_well
 
 
@@ -77,6 +84,7 @@ class WritableStoredPlate(WritablePlate):
         """Open the plate in the folder `root`; see ``ZarrPlate``."""
         self.folder = root
         self._made_rows: set[str] = set()
+        self._forgotten = False
         super().__init__(cast(Path, root), uri)
 
     def present(self, well: str) -> tuple[str, ...]:
@@ -87,19 +95,20 @@ class WritableStoredPlate(WritablePlate):
         except NotFoundError:
             return ()
         listed = "well" in attributes.get("ome", attributes) and well in self.wells
-        return ngff.read_well(attributes, where) if listed else ()
+        return tuple(ngff.read_well(attributes, where)) if listed else ()
 
     def group(self, well: str, field: str | None = None) -> StorePath:  # type: ignore[override]
         """The folder of a stored well or of a field of it."""
         return self.folder.joinpath(well, field or "")
 
-    def _write_well(
+    def _write_noted(
         self,
         well: str,
         images: Mapping[str, NDArray[Any]],
         labels: Mapping[str, Mapping[str, NDArray[Any]]],
         overwrite: bool,
         keep_others: bool,
+        notes: Notes,
     ) -> None:
         """Write checked arrays; see ``Plate.write_well``.
 
@@ -109,13 +118,15 @@ class WritableStoredPlate(WritablePlate):
         """
         rules: dict[str, Any] = {"overwrite": overwrite, "keep_others": keep_others}
         check_well(self, well, images, **rules)
-        where, fields = f"{self.uri}/{well}", list[_Field]()
+        where, fields = f"{self.uri}/{well}", list[FieldUpload]()
         with translated(where), TemporaryDirectory(prefix="polystore-") as folder:
-            stage_well(self, Path(folder), well, images, labels)
+            staged = stage_well(self, Path(folder), well, images, labels, notes)
+            said = ngff.read_well(read_attributes(staged.folder, where), where)
             try:
                 for name in images:
-                    staged, group = Path(folder, "well", name), self.group(well, name)
-                    fields.append(_Field.upload(staged, group, self.version))
+                    group = self.group(well, name)
+                    fields.append(FieldUpload.upload(staged.folder / name, group, self.version))
+                self.forget_consolidated()
                 check_well(self, well, images, **rules)
                 listed = bool(self.present(well))
                 row = well.partition("/")[0]
@@ -129,9 +140,9 @@ class WritableStoredPlate(WritablePlate):
                     field.withdraw()
                 raise
             kept = (lambda names: {*names, *images}) if keep_others else (lambda _: images)
-            before = self.change_fields(well, kept)
+            before = self.change_fields(well, kept, said)
             try:
-                list_well(self, well, next(iter(images.values())), listed=listed)
+                list_well(self, staged, listed=listed)
             except MismatchError:  # another writer's first field came before ours
                 self.remove_fields(well, images)
                 self.refresh()
@@ -171,24 +182,12 @@ class WritableStoredPlate(WritablePlate):
             made.remove_replaced()
 
     def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
-        """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
-        file: Any = self.file_path(path)
-        encoded = codecs.encode(data, file.name)
-        with translated(f"{self.uri}/{path}"):
-            if path.strip("/").startswith("tables/"):
-                put_group(self.folder / "tables", {}, self.version)
-            try:
-                file.store.put(encoded, file.uri.text, overwrite=overwrite)
-            except AlreadyExistsError as error:
-                raise existing(f"{self.uri}/{path}") from error
+        self.forget_consolidated()
+        store_tables.write_file(self, path, data, overwrite=overwrite)
 
     def make_folder(self, inner: str) -> None:
-        """Make the plate's ``tables``; other folders are there as long as a file is in them."""
-        if inner != "tables":
-            raise UnsupportedError(
-                f"{self.uri}/{inner}: there are no empty folders here; write a file into it"
-            )
-        put_group(self.folder / inner, {}, self.version)
+        """Make a group of tables; other folders are there as long as a file is in them."""
+        store_tables.make_folder(self, self.root / inner)
 
     def touch(self, groups: Sequence[Path]) -> None:
         """Make groups look committed now, by writing their JSON again."""
@@ -203,10 +202,20 @@ class WritableStoredPlate(WritablePlate):
 
     # Lists
 
-    def change_fields(self, well: str, change: Callable[[list[str]], Iterable[str]]) -> list[str]:
+    def change_fields(
+        self,
+        well: str,
+        change: Callable[[list[str]], Iterable[str]],
+        acquisitions: Mapping[str, int | None] | None = None,
+    ) -> list[str]:
         """Change which fields the well's JSON lists, by compare-and-swap; what it listed.
 
         A well that lists none stays as an empty group: another writer may be adding to it.
+
+        Args:
+            well: stored path.
+            change: names that are listed -> those that shall be.
+            acquisitions: of fields for which it is to be said.
         """
         path = document_path(self.group(well), self.version)
         before: list[str] = []
@@ -217,7 +226,7 @@ class WritableStoredPlate(WritablePlate):
             before[:] = ngff.read_well(attributes, str(path)) if "well" in body else ()
             now = ordered(set(change(before)))
             if now:
-                return with_fields(path, content, now, self.version)
+                return with_fields(path, content, now, acquisitions or {}, self.version)
             body.pop("well", None)
             return content
 
@@ -230,7 +239,22 @@ class WritableStoredPlate(WritablePlate):
         """List a well that is not listed, if its JSON lists fields: another writer added them."""
         attributes = read_attributes(self.group(well), self.uri)
         if well not in self.wells and "well" in attributes.get("ome", attributes):
-            list_well(self, well, self._image(well, self._fields(well)[0]), listed=False)
+            self.relist(well)
+
+    def relist(self, well: str) -> None:
+        """List a well that is there, in the plate's JSON."""
+        field = self._fields(well)[0]
+        image = self._image(well, field)
+        windows = [channel.window for channel in image.info.channels]
+        list_well(self, StagedWell(Path(), well, {field: image}, windows), listed=False)
+
+    def forget_consolidated(self) -> None:
+        """Remove the copy of all metadata that zarr may keep, as ``commit`` does; once."""
+        if self.version == "0.5":
+            forget_consolidated(self)
+        elif not self._forgotten:
+            self.folder.store.remove([(self.folder / ".zmetadata").uri.text])
+            self._forgotten = True
 
     def unlist(self, wells: Collection[str]) -> None:
         """Take wells off the plate's JSON, by compare-and-swap."""
@@ -273,11 +297,12 @@ class WritableStoredPlate(WritablePlate):
         Not atomic, but a failure leaves nothing listed that is not there.
         """
         parts, place = inner.split("/"), self.folder / inner
+        self.forget_consolidated()
         if not inner:
             place.store.remove([(place / name).uri.text for name in DOCUMENTS])
             place.store.remove_tree(place.uri.text)
         elif place.is_file():
-            place.store.remove([place.uri.text])
+            store_tables.remove_file(self, self.root / inner)
         elif inner in self.wells or inner in self.rows:
             for well in [w for w in self.wells if f"{w}/".startswith(f"{inner}/")]:
                 self.remove_well(well)
@@ -293,68 +318,6 @@ class WritableStoredPlate(WritablePlate):
         labels = self.group(well, field) / "labels"
         change_labels(labels, self.version, lambda names: [n for n in names if n != name])
         remove_image(labels / name, self.version)
-
-
-@dataclass(slots=True)
-class _Field:
-    """A field with its label images whose arrays are stored."""
-
-    image: Upload
-    labels: dict[str, Upload]
-    _dropped: list[str]
-    """Label images that it no more has."""
-
-    @classmethod
-    def upload(cls, staged: Path, group: StorePath, version: ngff.Version) -> _Field:
-        made = cls(upload(staged, group, version), {}, [])
-        try:
-            for folder in sorted(p for p in staged.glob("labels/*") if p.is_dir()):
-                target = group / "labels" / folder.name
-                made.labels[folder.name] = upload(folder, target, version, made.image.image)
-        except BaseException:
-            made.withdraw()
-            raise
-        return made
-
-    def commit(self, where: str, *, overwrite: bool) -> None:
-        """Make it the field. Labels of the old image are never seen with the new one."""
-        labels = self.image.group / "labels"
-        if self.image.before and find_document(labels) is not None:
-            names = change_labels(labels, self.image.version, lambda _: ())
-            self._dropped = [name for name in names if name not in self.labels]
-        self.image.commit(where, overwrite=overwrite)
-        for name, mask in self.labels.items():
-            mask.commit(f"{where}/labels/{name}", overwrite=True)
-        if self.labels:
-            change_labels(labels, self.image.version, lambda _: self.labels)
-
-    def remove_replaced(self) -> None:
-        for part in (self.image, *self.labels.values()):
-            part.remove_replaced()
-        for name in self._dropped:
-            remove_image(self.image.group / "labels" / name, self.image.version)
-
-    def withdraw(self) -> None:
-        for part in (self.image, *self.labels.values()):
-            part.withdraw()
-
-
-def change_labels(
-    labels: StorePath, version: ngff.Version, change: Callable[[list[str]], Iterable[str]]
-) -> list[str]:
-    """Change which label images a ``labels`` group lists, by compare-and-swap; what it listed."""
-    path = document_path(labels, version)
-    before: list[str] = []
-
-    def edit(content: dict[str, Any]) -> dict[str, Any]:
-        before[:] = ngff.read_labels(attributes_in(path, content, str(path)))
-        made = ngff.labels_attributes(sorted(set(change(before))), version)
-        return with_attributes(path, content, made)
-
-    if version == "0.4":
-        put_group(labels, {}, version)
-    update(path, edit, group_content({}, version))
-    return before
 
 
 def create(root: StorePath, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritableStoredPlate:

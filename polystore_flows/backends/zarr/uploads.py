@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,14 @@ from ...errors import AlreadyExistsError, NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...metadata import atomic_update_json, read_json
 from ...settings import get_settings
-from .nodes import OURS, document_path, group_content
+from .nodes import (
+    OURS,
+    attributes_in,
+    document_path,
+    find_document,
+    group_content,
+    with_attributes,
+)
 from .store_path import StorePath, at_once
 
 _ARRAY = {"0.5": "zarr.json", "0.4": ".zarray"}
@@ -128,6 +135,71 @@ def upload(
         made.withdraw()
         raise
     return made
+
+
+@dataclass(slots=True)
+class FieldUpload:
+    """A field with its label images whose arrays are stored."""
+
+    image: Upload
+    labels: dict[str, Upload]
+    _dropped: list[str]
+    """Label images that it no more has."""
+
+    @classmethod
+    def upload(cls, staged: Path, group: StorePath, version: ngff.Version) -> FieldUpload:
+        """Store the arrays of the field in the folder `staged`; see `upload`."""
+        made = cls(upload(staged, group, version), {}, [])
+        try:
+            for folder in sorted(p for p in staged.glob("labels/*") if p.is_dir()):
+                target = group / "labels" / folder.name
+                made.labels[folder.name] = upload(folder, target, version, made.image.image)
+        except BaseException:
+            made.withdraw()
+            raise
+        return made
+
+    def commit(self, where: str, *, overwrite: bool) -> None:
+        """Make it the field. Labels of the old image are never seen with the new one."""
+        labels = self.image.group / "labels"
+        if self.image.before and find_document(labels) is not None:
+            names = change_labels(labels, self.image.version, lambda _: ())
+            self._dropped = [name for name in names if name not in self.labels]
+        self.image.commit(where, overwrite=overwrite)
+        for name, mask in self.labels.items():
+            mask.commit(f"{where}/labels/{name}", overwrite=True)
+        if self.labels:
+            change_labels(labels, self.image.version, lambda _: self.labels)
+
+    def remove_replaced(self) -> None:
+        """Remove what the field had until it was committed."""
+        for part in (self.image, *self.labels.values()):
+            part.remove_replaced()
+        for name in self._dropped:
+            remove_image(self.image.group / "labels" / name, self.image.version)
+
+    def withdraw(self) -> None:
+        """Remove what nobody can see, as far as that succeeds."""
+        for part in (self.image, *self.labels.values()):
+            part.withdraw()
+
+
+def change_labels(
+    labels: StorePath, version: ngff.Version, change: Callable[[list[str]], Iterable[str]]
+) -> list[str]:
+    """Change which label images a ``labels`` group lists, by compare-and-swap; what it listed."""
+    path = document_path(labels, version)
+    before: list[str] = []
+
+    def edit(content: dict[str, Any]) -> dict[str, Any]:
+        before[:] = ngff.read_labels(attributes_in(path, content, str(path)))
+        made = ngff.labels_attributes(sorted(set(change(before))), version)
+        return with_attributes(path, content, made)
+
+    if version == "0.4":
+        put_group(labels, {}, version)
+    update(path, edit, group_content({}, version))
+    return before
 
 
 def image_id(attributes: ngff.Attributes) -> str | None:
