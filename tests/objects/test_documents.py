@@ -236,7 +236,7 @@ def test_an_update_that_cannot_be_told_from_lost_is_an_error_not_a_guess(rig, ur
 
 class _NoQueue(object_queue.Queue):
     def __init__(self):
-        self._folder = None
+        self._turn = self._folder = None
 
 
 def test_without_a_private_folder_steps_are_made_all_the_same(uri, monkeypatch):

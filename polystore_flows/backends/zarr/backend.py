@@ -266,8 +266,11 @@ class ZarrBackend(StorageBackend, PlateStore):
         """Remove a field, a label image, a file or an empty folder; see `delete_all`."""
         target = parse_target(path)
         plate = _open_if_there(target)
-        is_dir = plate is not None and _is_dir(target, plate)
-        if plate is not None and is_dir and any(children(plate, target.stored(plate))):
+        if (
+            plate is not None
+            and _is_dir(target, plate)
+            and any(children(plate, target.stored(plate)))
+        ):
             raise UnsupportedError(f"{target.uri} is not empty; use delete_all() to remove it")
         self.delete_all(path)
 
