@@ -24,3 +24,14 @@ power:
 # The example, as a newcomer runs it
 demo dir="demo":
     uv run polystore-flows demo {{dir}}
+
+# The documentation, on http://127.0.0.1:8000
+docs:
+    uv run mkdocs serve
+
+# Change notes, both distributions and their check; see CONTRIBUTING.md
+release:
+    uv run towncrier build --yes
+    uv run python -m build --outdir dist .
+    uv run python -m build --outdir dist snakemake_storage_plugin
+    uv run twine check --strict dist/*

@@ -1,6 +1,8 @@
 """The demonstration and its Snakefile, run for real on real images."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -201,3 +203,23 @@ def test_the_raw_plate_is_the_same_every_time_and_completes_itself(tmp_path):
     subprocess.run([sys.executable, script, tmp_path / "b"], check=True)
     for name in names:
         assert Path(tmp_path, "a", name).read_bytes() == Path(tmp_path, "b", name).read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_demonstration_leaves_no_process_and_goes_on(tmp_path):
+    """Ctrl-C reaches the whole group of processes; Snakemake lets running jobs finish."""
+    command = [sys.executable, "-m", "polystore_flows", "demo", str(tmp_path / "demo")]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (tmp_path / "demo" / "plate.zarr").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert err == "error: interrupted; run the same command again to go on\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    run_demo(tmp_path / "demo")
+    assert ps.open_plate(f"zarr:{tmp_path}/demo/plate.zarr").wells == WELLS

@@ -238,3 +238,13 @@ def test_a_backend_without_files_is_refused(plate, monkeypatch):
     monkeypatch.setattr("polystore_flows.serve.backend_for", lambda uri: object())
     with pytest.raises(UnsupportedError, match="polystore-flows cp"):
         PlateServer(plate.uri)
+
+
+def test_a_plate_in_a_store_is_served_from_there(plate):
+    ps.copy(plate.uri, "zarr+memory://serve/p.zarr")
+    with serving("zarr+memory://serve/p.zarr", token="t") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("GET", "/t/p.zarr/A/1/0/zarr.json", headers={"Range": "bytes=0-4"})
+        answer = connection.getresponse()
+        assert (answer.status, len(answer.read())) == (206, 5)
+        connection.close()

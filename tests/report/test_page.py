@@ -202,3 +202,25 @@ def test_a_plate_of_384_wells_stays_small(tmp_path, report):
 @pytest.mark.parametrize("name", ["report.html.j2", "style.css", "main.js"])
 def test_the_parts_of_the_page_are_in_the_package(name):
     assert page._asset(name)
+
+
+def test_a_plate_in_a_store_has_the_same_page(tmp_path, make_plate, report):
+    """Tables are listed and read through the store's own backend."""
+    plate = make_plate(tmp_path)
+    _, here = report(plate)
+    ps.copy(plate.uri, "zarr+memory://report/p.zarr")
+    _, there = report(ps.open_plate("zarr+memory://report/p.zarr"))
+    assert here["data"]["columns"] == there["data"]["columns"]
+    assert here["pictures"] == there["pictures"]
+
+
+def test_the_page_tells_what_made_the_wells(tmp_path, make_plate, report):
+    plate = make_plate(tmp_path, ())
+    made = ps.Provenance("segment", "1.2", {"sigma": 2}, (ps.Input("disk:raw?token=hunter2"),))
+    for well in ("A/1", "A/2"):
+        plate.write_well(well, {0: picture(0, 2)}, provenance=made)
+    text, parts = report(plate)
+    assert "segment 1.2" in text
+    assert "2 wells: A/1, A/2" in text
+    assert ["parameters.sigma", "2"] in parts["data"]["wells"][0]["origin"]
+    assert "hunter2" not in text
