@@ -7,10 +7,16 @@ well, selecting planes and checking what is written is done here, once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import AddressError, MismatchError, NotFoundError, ReadOnlyError, UnsupportedError
+from ..errors import (
+    AddressError,
+    MismatchError,
+    NotFoundError,
+    ReadOnlyError,
+    UnsupportedError,
+)
 from .address import (
     PlaneSelection,
     WellAddress,
@@ -21,6 +27,7 @@ from .address import (
 from .image import AXES, Channel, ImageInfo, check_index, five_dimensional
 from .layout import Layout
 from .spec import PlateSpec
+from .well import Well
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,50 +118,6 @@ class Image(ABC):
         return f"<Image {self.uri} {self.shape} {self.dtype}>"
 
 
-class Well:
-    """A well of an opened plate."""
-
-    def __init__(self, plate: Plate, path: str) -> None:
-        self.plate = plate
-        self.path = path
-        """As stored: ``B/03``."""
-
-    @property
-    def uri(self) -> str:
-        """The well's URI."""
-        return f"{self.plate.uri}/{self.path}"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Paths of the well's fields, ``("0", "1", …)``."""
-        return self.plate._fields(self.path)
-
-    def image(self, field: int | str = 0) -> Image:
-        """A field by its path; reads metadata only.
-
-        Raises:
-            NotFoundError: the well does not have it.
-        """
-        if str(field) not in self.fields:
-            known = ", ".join(self.fields) or "none"
-            raise NotFoundError(f"{self.uri} has no field {field}; it has {known}")
-        return self.plate._image(self.path, str(field))
-
-    def read(
-        self, fields: Iterable[str] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
-        """Images and label images of `fields` (of all), as `Plate.write_well` takes them."""
-        images, labels = {}, {}
-        for field in self.fields if fields is None else fields:
-            image = self.image(field)
-            images[field] = image.read()
-            labels[field] = {name: image.label(name).read() for name in image.labels}
-        return images, labels
-
-    def __repr__(self) -> str:
-        return f"<Well {self.uri}>"
-
-
 class Plate(ABC):
     """An opened plate; a mapping from a well's address to the well.
 
@@ -235,6 +198,10 @@ class Plate(ABC):
     @abstractmethod
     def _image(self, well: str, field: str) -> Image:
         """A field that `_fields` lists."""
+
+    def _revision(self, well: str) -> object:
+        """Differs from an earlier one if the well was replaced since; the same if unknown."""
+        return None
 
     # Writing. A backend that can write overrides the methods with an underscore.
 

@@ -19,13 +19,12 @@ from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredData
 from ...hcs import ngff
 from ...hcs.image import AXES, Channel, ImageInfo, halve
 from ...hcs.plate import Image
-from .nodes import find_document, make_group, read_attributes, translated
+from ...hcs.well import MOST_READS
+from .nodes import make_group, read_attributes, revision, translated
 from .shards import ShardedArray, open_sharded
 
 T = TypeVar("T")
 
-MOST_READS = 100
-"""An image that is replaced while it is read is read again so many times at most."""
 SHARD_BYTES = 256 * 2**20
 """A shard is kept below this many uncompressed bytes."""
 
@@ -128,11 +127,10 @@ class ZarrImage(Image):
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
     def _identity(self) -> tuple[int, int]:
-        document = find_document(self._group)
-        if document is None:
+        identity = revision(self._group)
+        if identity is None:
             raise NotFoundError(f"{self.uri} is gone")
-        status = document.stat()
-        return status.st_ino, status.st_mtime_ns
+        return identity
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:

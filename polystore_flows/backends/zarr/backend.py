@@ -86,7 +86,7 @@ class ZarrBackend(StorageBackend, PlateStore):
             return plate.read_table(address.file)
         well = plate[str(address.well)]
         if address.field is None:
-            return {field: well.image(field).read() for field in well.fields}
+            return well.read(labels=False)[0]
         return self._image(plate, address).select(address.planes)
 
     def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:

@@ -92,6 +92,15 @@ def commit_time(group: Path) -> float:
     return document.stat().st_mtime if document else 0.0
 
 
+def revision(group: Path) -> tuple[int, int] | None:
+    """What tells a group from the one that it replaced; None where it is gone."""
+    document = find_document(group)
+    with contextlib.suppress(FileNotFoundError):
+        status = document.stat() if document else None
+        return status and (status.st_ino, status.st_mtime_ns)
+    return None
+
+
 def tree_size(path: Path, skip: tuple[str, ...] = ()) -> int:
     """Bytes of all files below `path`, without folders directly in it that `skip` names."""
     total = 0

@@ -16,7 +16,7 @@ from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
 from .. import codecs
 from .arrays import ZarrImage
-from .nodes import OURS, find_document, read_attributes, translated
+from .nodes import OURS, find_document, read_attributes, revision, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,11 @@ class ZarrPlate(Plate):
     def _fields(self, well: str) -> tuple[str, ...]:
         where = f"{self.uri}/{well}"
         return ngff.read_well(read_attributes(self.group(well), where), where)
+
+    def _revision(self, well: str) -> object:
+        group = self.group(well)
+        names = sorted(p.name for p in group.iterdir()) if group.is_dir() else []
+        return revision(group), [(name, revision(group / name)) for name in names]
 
     def _image(self, well: str, field: str) -> Image:
         ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
