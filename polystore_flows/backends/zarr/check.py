@@ -7,22 +7,23 @@ not there, ``field_count``, colours with ``#``, and what killed writers left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import NotFoundError, PolystoreError
+from ...errors import FileLockError, NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...hcs.layout import SIZES, Layout
+from ...metadata.atomic import strays
 from .arrays import ZarrImage
 from .commit import changing, ordered, replace_document, set_fields, set_labels, unlist_wells
 from .nodes import find_document, read_attributes
 from .plate import ZarrPlate
-from .staging import staging_root
+from .staging import abandoned, sweep
 from .writing import WritablePlate
 
 _COLOR = re.compile(r"[0-9A-Fa-f]{6}")
@@ -62,6 +63,8 @@ def repair(root: Path, uri: str) -> list[Finding]:
     """
     plate = WritablePlate(root, uri)
     found = [finding for finding in _findings(plate) if finding.repairable]
+    sweep(root)
+    strays(plate.document_path, remove=True)
     with changing(plate) as content:
         for well in _wells_on_disk(plate):
             _mend_well(plate, well)
@@ -83,7 +86,6 @@ def repair(root: Path, uri: str) -> list[Finding]:
             unlist_wells(plate, content, gone)
         elif kept != plate.document and kept.wells:
             replace_document(plate, content, kept, dict(plate.ours))
-        shutil.rmtree(staging_root(root), ignore_errors=True)
     return found
 
 
@@ -102,9 +104,10 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
         yield _finding("field-count", plate, "", message)
     for well in on_disk:
         yield from _well(plate, well)
-    if staging_root(plate.root).is_dir():
-        message = f"a writer that was killed left {staging_root(plate.root)}"
-        yield _finding("staging", plate, "", message)
+    with contextlib.suppress(FileLockError):  # on a read-only file system nobody can tell
+        left = [folder for folder in abandoned(plate.root) if folder.is_dir()]  # others just began
+        for path in (*left, *strays(plate.document_path)):
+            yield _finding("staging", plate, "", f"a writer that was killed left {path}")
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:

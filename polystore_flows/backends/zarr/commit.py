@@ -44,13 +44,13 @@ def place_well(
     present = plate.present(well)
     if present and keep_others:
         for field in fields:
-            put(folder / field, target / field)
+            put(folder / field, target / field, plate.root)
         set_fields(plate, well, ordered({*present, *fields}))
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
         sync_tree(folder / "tables")
-    put(folder, target)
+    put(folder, target, plate.root)
 
 
 def list_well(plate: ZarrPlate, content: dict[str, Any], well: str, like: Any) -> None:
@@ -149,7 +149,7 @@ def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
         for part in folder.iterdir():
             part.replace(row / part.name)
     else:
-        put(folder, row)
+        put(folder, row, plate.root)
 
 
 def _grid(plate: ZarrPlate) -> dict[str, Any]:

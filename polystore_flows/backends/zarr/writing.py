@@ -19,6 +19,7 @@ from ...hcs.image import named_channels, pyramid_levels
 from ...hcs.plate import Mode
 from ...hcs.spec import PlateSpec, require_like
 from ...metadata import atomic_write_json
+from ...metadata.paths import sync_folder
 from .. import codecs
 from . import arrays
 from .commit import changing, list_well, ordered, place_well, set_labels
@@ -74,10 +75,10 @@ def write_well(
     new one. A writer that is killed leaves the plate as it was.
     """
     where = f"{plate.uri}/{well}"
-    check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
     count = next(iter(images.values())).shape[1]
-    channels = plate.channel_info or named_channels([str(i) for i in range(count)])
     with translated(where), staged(plate.root) as stage:
+        check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+        channels = plate.channel_info or named_channels([str(i) for i in range(count)])
         folder = stage / "well"
         for field, array in images.items():
             common: dict[str, Any] = {
@@ -167,8 +168,8 @@ def write_label(
                 make_group(
                     stage / "labels", ngff.labels_attributes([], plate.version), plate.version
                 )
-                put(stage / "labels", folder)
-            put(stage / name, folder / name)
+                put(stage / "labels", folder, plate.root)
+            put(stage / name, folder / name, plate.root)
             set_labels(plate, folder, sorted({*listed, name}))
 
 
@@ -184,6 +185,7 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
         make_folder(plate, target.parent)
         try:
             (os.replace if overwrite else os.link)(part, target)
+            sync_folder(target.parent)
         except FileExistsError as error:
             raise _exists(where) from error
 
@@ -205,6 +207,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
+                sync_folder(root.parent)
                 return WritablePlate(root, uri)
             except OSError as error:  # somebody was faster, or something else is there
                 if not root.exists():
