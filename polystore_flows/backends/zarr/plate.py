@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,24 @@ from .nodes import OURS, find_document, read_attributes, revision, translated
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """A plate's JSON, as it was when its file had the identity `seen`."""
+    """A plate's JSON, as it was at one time; shared by all that have the plate open."""
 
-    seen: tuple[int, ...]
     ours: dict[str, Any]
     document: ngff.PlateDocument | None
     stored: dict[WellAddress, str]
+
+
+@lru_cache(maxsize=16)
+def _snapshot(document: Path, uri: str, identity: tuple[int, ...]) -> _Snapshot:
+    """The plate's JSON in `document`, whose file has this `identity`; each is parsed once."""
+    attributes = read_attributes(document.parent, uri)
+    ours = attributes.get(OURS) or {}
+    body = attributes.get("ome", attributes)
+    plate = ngff.read_plate(attributes, uri) if "plate" in body else None
+    if plate is None and "rows" not in ours:
+        raise CorruptMetadataError(f"{uri} is no plate: {document} has no 'plate' metadata")
+    wells = plate.wells if plate else ()
+    return _Snapshot(ours, plate, {parse_well(path): path for path in wells})
 
 
 class ZarrPlate(Plate):
@@ -51,7 +64,6 @@ class ZarrPlate(Plate):
                 + "; create it with create_plate() or correct the path"
             )
         self.document_path = document
-        self._last: _Snapshot | None = None
         self._first: tuple[_Snapshot, Image] | None = None
         self._read_document()
 
@@ -186,18 +198,5 @@ class ZarrPlate(Plate):
             raise NotFoundError(
                 f"{self.uri} is gone: {self.document_path} does not exist"
             ) from error
-        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if self._last is not None and self._last.seen == seen:
-            return self._last
-        attributes = read_attributes(self.root, self.uri)
-        ours = attributes.get(OURS) or {}
-        body = attributes.get("ome", attributes)
-        document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
-        if document is None and "rows" not in ours:
-            raise CorruptMetadataError(
-                f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
-            )
-        wells = document.wells if document else ()
-        stored = {parse_well(path): path for path in wells}
-        self._last = _Snapshot(seen, ours, document, stored)  # at once, for other threads
-        return self._last
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return _snapshot(self.document_path, self.uri, identity)

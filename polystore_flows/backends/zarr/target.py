@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from ...contracts import Identifier, check_identifiers
 from ...errors import UnsupportedError, URIError
 from ...hcs.address import Address, parse_address, split_plate_path
 from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
-from .nodes import find_document
 from .plate import ZarrPlate
 from .writing import WritablePlate
-
-MOST_OPENED = 16
-"""As many plates are kept opened for reading."""
-
-_opened: dict[str, ZarrPlate] = {}
-_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +37,8 @@ class Target:
             raise URIError(f"{self.uri}: {error}") from error
 
     def open(self, mode: Mode = "r") -> ZarrPlate:
-        """The plate.
-
-        For reading the same object again while its file stays, so that thousands of questions
-        about one plate parse its JSON once; it notices by itself when the JSON is replaced.
-        """
-        if mode != "r":
-            return WritablePlate(self.root, self.plate_uri)
-        with _lock:
-            plate = _opened.pop(self.plate_uri, None)
-            if plate is None or plate.document_path != find_document(self.root):
-                plate = ZarrPlate(self.root, self.plate_uri)
-            _opened[self.plate_uri] = plate  # last, as the latest used
-            if len(_opened) > MOST_OPENED:
-                _opened.pop(next(iter(_opened)))
-        return plate
+        """The plate; its JSON is parsed once as long as it is not replaced."""
+        return (ZarrPlate if mode == "r" else WritablePlate)(self.root, self.plate_uri)
 
     def stored(self, plate: ZarrPlate) -> str:
         """`inner` with the names that the plate stores, so that ``B/03`` finds ``B/3``."""
