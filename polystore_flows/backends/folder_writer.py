@@ -178,16 +178,11 @@ def update_document(folder: Folder, change: Callable[[Document], Document]) -> D
     Atomic, and no update of another thread, process or host is lost; what `change` raises leaves
     the document as it was.
     """
-    if folder.root.is_local:
+    if folder.root.is_local or folder.root.scheme in OBJECT_SCHEMES:
         from ..metadata import atomic_update_json
 
-        path = f"{folder.root.path}/{DOCUMENT}"
+        path = f"{folder.root.path}/{DOCUMENT}" if folder.root.is_local else folder.at(DOCUMENT)
         return atomic_update_json(path, change, timeout=get_settings().lock_timeout)
-    if folder.root.scheme in OBJECT_SCHEMES:
-        from ..metadata.objects import update_object_json
-
-        uri = folder.at(DOCUMENT)
-        return update_object_json(uri, change, timeout=get_settings().lock_timeout)
     with _IN_PROCESS:
         document = change(read_document(folder) or {})
         folder.write(DOCUMENT, encode(document, DOCUMENT))

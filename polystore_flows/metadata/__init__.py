@@ -1,4 +1,4 @@
-"""Shared JSON documents on a local file system, changed safely by many writers at once."""
+"""Shared JSON documents on file systems and object stores, changed safely by many at once."""
 
 from polystore_flows.errors import FileLockError, FileLockTimeoutError, MetadataWriteError
 from polystore_flows.metadata.atomic import atomic_write_json

@@ -25,6 +25,7 @@ from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
 from polystore_flows.metadata.paths import (
     HOST,
+    is_object_uri,
     local_path,
     lock_path_of,
     make_folders,
@@ -75,7 +76,7 @@ def atomic_write_json(
     is visible. Blocking; call it from async code through `asyncio.to_thread`.
 
     Args:
-        path: A local path.
+        path: A local path, or the URI of an object (see `objects.write_object_json`).
         data: A dict of JSON values; the order of keys is kept.
         timeout: Seconds to wait for the lock; 0 tries once.
 
@@ -85,13 +86,19 @@ def atomic_write_json(
         FileLockError: The lock cannot be taken, in time or at all.
         MetadataWriteError: The document could not be written.
     """
+    if is_object_uri(path):
+        from polystore_flows.metadata.objects import write_object_json
+
+        write_object_json(os.fspath(path), data, timeout)
+        return
     payload = encode(local_path(path), data)
     document = writable(path)
     with hold_lock(lock_path_of(document), timeout, borrow=True) as hold:
         for _ in range(ATTEMPTS):
             with contextlib.suppress(ForeignWriteError):
                 replace(document, payload, status_of(document), hold)
-                return hold.notes.acknowledge()
+                hold.notes.acknowledge()
+                return
         raise interference(document)
 
 
@@ -149,7 +156,7 @@ def load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
         os.close(fd)
 
 
-def parse(document: Path, content: bytes) -> dict[str, Any]:
+def parse(document: object, content: bytes) -> dict[str, Any]:
     """Return what the text of a document says.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from polystore_flows.errors import CorruptMetadataError, NotFoundError
@@ -56,13 +55,13 @@ class Change:
         return text.encode() + b"\n"
 
 
-def apply(encoded: bytes, draft: Draft | None, document: Path) -> Draft:
+def apply(encoded: bytes, draft: Draft | None, document: object) -> Draft:
     """Make the change that `Change.encode` gave.
 
     Args:
         encoded: The change.
         draft: The document, changed in place; None where there is none.
-        document: Its path, for messages.
+        document: Its path or URI, for messages.
 
     Raises:
         NotFoundError: There is no document, and the change does not make one.
@@ -86,7 +85,7 @@ def missing(path: object) -> NotFoundError:
     return NotFoundError(f"there is no document {path}; create it first")
 
 
-def _check(data: dict[str, Any], verb: str, path: list[str], document: Path) -> None:
+def _check(data: dict[str, Any], verb: str, path: list[str], document: object) -> None:
     value: Any = data
     kinds = [dict] * (len(path) - 1) + [{"set": object, "merge": dict, "append": list}[verb]]
     for key, kind in zip(path, kinds, strict=True):

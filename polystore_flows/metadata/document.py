@@ -29,7 +29,13 @@ from polystore_flows.metadata.changes import Change, apply, missing
 from polystore_flows.metadata.layout import Draft, unspeakable
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
-from polystore_flows.metadata.paths import ABSENT, local_path, lock_path_of, sync_folder
+from polystore_flows.metadata.paths import (
+    ABSENT,
+    is_object_uri,
+    local_path,
+    lock_path_of,
+    sync_folder,
+)
 from polystore_flows.metadata.queue import DONE, MOST, RETURNED, UNSURE, Request, address
 
 _REMEMBERED, _LARGEST = 4, 1 << 23  # documents whose text is kept, and bytes of the largest
@@ -45,6 +51,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         CorruptMetadataError: It is not the text of a JSON object.
         OSError: It could not be read.
     """
+    if is_object_uri(path):
+        from polystore_flows.metadata.objects import read_object_json
+
+        return read_object_json(os.fspath(path))
     document = local_path(path)
     try:
         content, _ = load(document)
@@ -77,7 +87,7 @@ def atomic_update_json(
     nest: `update_func` must not update the same document.
 
     Args:
-        path: A local path.
+        path: A local path, or the URI of an object (see `objects.update_object_json`).
         update_func: Gets the document, its own copy to change freely, and returns the new one.
             It may be called again on a newer document when a program that takes no lock
             interfered. What it raises reaches the caller unchanged, and nothing is written.
@@ -97,6 +107,10 @@ def atomic_update_json(
     """
     if not isinstance(default_data, dict | None):
         raise TypeError(f"default_data must be a dict, not {type(default_data).__name__}")
+    if is_object_uri(path):
+        from polystore_flows.metadata.objects import update_object_json
+
+        return update_object_json(os.fspath(path), update_func, timeout, default_data)
     document = writable(path)
 
     def change(content: bytes | None) -> Draft:
@@ -135,6 +149,11 @@ def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -
         FileLockError: The lock cannot be taken at all.
         MetadataWriteError: The document could not be read or written.
     """
+    if is_object_uri(path):
+        from polystore_flows.metadata.objects import change_object_json
+
+        change_object_json(os.fspath(path), change, timeout)
+        return
     given = local_path(path)
     encoded = change.encode(given)
     if not change.creates:

@@ -41,7 +41,7 @@ import portalocker
 from polystore_flows.errors import FileLockError, FileLockTimeoutError
 from polystore_flows.metadata import descriptors, flock, notes
 from polystore_flows.metadata.descriptors import Descriptor
-from polystore_flows.metadata.paths import HOST, local_path, lock_path_of, resolved
+from polystore_flows.metadata.paths import HOST, is_object_uri, local_path, lock_path_of, resolved
 from polystore_flows.metadata.queue import Place, Queue
 
 DEFAULT_TIMEOUT = 30.0
@@ -64,13 +64,20 @@ def file_lock(path: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) ->
     The module's docstring says what is promised on which file system.
 
     Args:
-        path: The document. A path that ends in ``.lock`` is taken as the lock file itself.
+        path: The document. A path that ends in ``.lock`` is taken as the lock file itself; for
+            the URI of an object see `objects.object_lock`.
         timeout: Seconds to wait for another holder; 0 tries once.
 
     Raises:
         FileLockTimeoutError: Another holder kept it; the message names its process and host.
         FileLockError: It cannot be taken at all, or this thread holds it already.
     """
+    if is_object_uri(path):
+        from polystore_flows.metadata.objects import object_lock
+
+        with object_lock(os.fspath(path), timeout):
+            yield
+        return
     document = local_path(path)
     with flock.explained(document):
         lock_path = resolved(document)

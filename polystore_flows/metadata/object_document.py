@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from polystore_flows.errors import (
     ConflictError,
-    CorruptMetadataError,
-    NotFoundError,
     PolystoreError,
     StoreUnavailableError,
     UnsupportedError,
@@ -25,10 +21,10 @@ from polystore_flows.errors import (
 )
 from polystore_flows.metadata.lock import file_lock
 from polystore_flows.metadata.object_queue import new_id, private_folder
+from polystore_flows.metadata.paths import OBJECT_SCHEMES
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import parse_uri
 
-SCHEMES = frozenset({"s3", "gs", "az"})
 KEPT = 192
 """Ids of updates that a document remembers; S3 allows 2 KB of user metadata."""
 
@@ -66,7 +62,7 @@ class ObjectDocument:
 
     def __init__(self, uri: str) -> None:
         parsed = parse_uri(uri)
-        if parsed.scheme not in SCHEMES or not parsed.path.strip("/"):
+        if parsed.scheme not in OBJECT_SCHEMES or not parsed.path.strip("/"):
             raise URIError(f"{parsed} names no object; write for example s3://bucket/key.json")
         self.uri = str(parsed)
         self._text = parsed.text
@@ -85,8 +81,11 @@ class ObjectDocument:
         ids = attributes.get(_IDS, "")
         return State(content, etag, [ids[i : i + 8] for i in range(0, len(ids), 8)])
 
-    def write(self, payload: bytes, etag: str | None, ids: list[str]) -> None:
+    def write(self, payload: bytes, etag: str | None, ids: list[str]) -> str:
         """Write it if it still has this ETag, with the last of `ids`; one request.
+
+        Returns:
+            Its new ETag.
 
         Raises:
             ConflictError: it has another one; nothing was written.
@@ -94,7 +93,9 @@ class ObjectDocument:
         """
         line = f"{secrets.randbits(32):032b}".translate(_BLANKS)
         data = payload + f"\n{line}\n".encode()
-        self._backend.write_if(data, self._text, self._said(etag), {_IDS: "".join(ids[-KEPT:])})
+        said = {_IDS: "".join(ids[-KEPT:])}
+        written: str = self._backend.write_if(data, self._text, self._said(etag), said)
+        return written
 
     def _said(self, etag: str | None) -> str | None:
         return etag.strip('"') if etag is not None and self._unquoted else etag
@@ -168,53 +169,3 @@ def _noted(note: Path) -> str | None:
         return note.read_text()
     except FileNotFoundError:
         return None
-
-
-def parse(uri: str, content: bytes) -> dict[str, Any]:
-    """The document that `content` is the text of.
-
-    Raises:
-        CorruptMetadataError: it is not that of a JSON object.
-    """
-    try:
-        data = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        what = "it is empty" if not content.strip() else str(error)
-        raise CorruptMetadataError(
-            f"{uri} is not JSON: {what}. It was left as it is; restore it from a copy"
-        ) from error
-    if not isinstance(data, dict):
-        raise CorruptMetadataError(
-            f"{uri} holds no JSON object but {type(data).__name__}. It was left as it is; restore "
-            "it from a copy"
-        )
-    return data
-
-
-def encode(uri: str, data: dict[str, Any]) -> bytes:
-    """`data` as the text of a JSON document.
-
-    Raises:
-        TypeError: it is no dict.
-        ValueError: it holds NaN, an infinity or something else that JSON cannot say.
-    """
-    if not isinstance(data, dict):
-        raise TypeError(f"{uri}: a document is a dict, not {type(data).__name__}")
-    try:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        return text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
-        return json.dumps(data, indent=2, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{uri}: this cannot be written as JSON, and nothing was: {error}"
-        ) from error
-
-
-def missing(uri: str) -> NotFoundError:
-    """The error for a document that is not there."""
-    return NotFoundError(f"there is no document {uri}; create it first")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value")

@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from polystore_flows import errors
 from polystore_flows.errors import FileLockError, FileLockTimeoutError, PolystoreError
@@ -68,8 +67,8 @@ class Waiting:
 
     id: str
     path: Path
-    steps: list[Any]
-    create: bool
+    change: bytes
+    """What `Change.encode` gave."""
 
 
 class Queue:
@@ -104,12 +103,12 @@ class Queue:
             stack.enter_context(file_lock(self._folder / "turn.lock", timeout))
             yield
 
-    def publish(self, identity: str, steps: list[Any], create: bool) -> Path:
-        """Let others make an update; the file that says so."""
+    def publish(self, identity: str, change: bytes) -> Path:
+        """Let others make an encoded change; the file that says so."""
         assert self._folder is not None
         path = self._folder / f"{time.time_ns():020}-{identity}.update"
         beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps({"steps": steps, "create": create}))
+        beside.write_bytes(change)
         beside.rename(path)
         return path
 
@@ -146,9 +145,8 @@ class Queue:
             with contextlib.suppress(FileNotFoundError):  # withdrawn
                 if path != claimed:
                     path.rename(claimed)
-                said = json.loads(claimed.read_text())
                 identity = claimed.stem.partition("-")[2]
-                found.append(Waiting(identity, claimed, said["steps"], said["create"]))
+                found.append(Waiting(identity, claimed, claimed.read_bytes()))
         return found
 
     def release(self, waiting: list[Waiting]) -> None:

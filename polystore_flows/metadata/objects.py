@@ -10,49 +10,36 @@ whether it heeds conditions, and refused if not (see ``object_document``).
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import os
+import json
 import random
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from polystore_flows.errors import (
     ConflictError,
-    CorruptMetadataError,
     FileLockTimeoutError,
     MetadataWriteError,
     PolystoreError,
     StoreUnavailableError,
 )
+from polystore_flows.metadata.atomic import parse
+from polystore_flows.metadata.changes import Change, apply, missing
+from polystore_flows.metadata.layout import Draft, encode
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT
-from polystore_flows.metadata.object_document import (
-    SCHEMES,
-    ObjectDocument,
-    State,
-    encode,
-    missing,
-    parse,
-)
+from polystore_flows.metadata.object_document import ObjectDocument, State
 from polystore_flows.metadata.object_queue import Queue, Waiting, new_id, try_turn
 from polystore_flows.registry import backend_for
 
 Document = dict[str, Any]
-Step = tuple[str, Iterable[str], Any]
-"""``("set" | "merge" | "append", path, value)``."""
-
-Change = Callable[[bytes | None], Document]
+Update = Callable[[bytes | None], Document]
 """What is stored, None for nothing -> the new document."""
 
-_KINDS: dict[str, type] = {"set": object, "merge": dict, "append": list}
 _LONGEST_WAIT = 0.5  # seconds between two tries
 _LOOK = 0.003  # seconds between two looks for an answer
-
-
-def is_object_uri(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is the URI of an object, and so for this module."""
-    return isinstance(path, str) and path.partition("://")[0].lower() in SCHEMES
 
 
 def read_object_json(uri: str) -> Document:
@@ -71,12 +58,78 @@ def read_object_json(uri: str) -> Document:
 def write_object_json(uri: str, data: Document, timeout: float = DEFAULT_TIMEOUT) -> None:
     """Replace the JSON document at `uri` by `data`, whatever it held; atomic.
 
+    Inside `object_lock` it is written only if nobody wrote it since the lock was taken.
+
     Raises:
         TypeError, ValueError: `data` is no dict, or holds what JSON cannot say.
         MetadataWriteError, StoreUnavailableError: as `update_object_json`.
     """
-    encode(uri, data)
-    _update(uri, lambda _: data, timeout)
+    payload = encode(uri, data)
+    hold = _held().get(uri)
+    if hold is None:
+        _update(uri, lambda _: data, timeout)
+    else:
+        hold.write(payload)
+
+
+@contextlib.contextmanager
+def object_lock(uri: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
+    """Keep others from changing the document at `uri` for the length of a ``with`` block.
+
+    Threads and processes of this host and user wait for each other; a death releases the lock.
+    No store can do that for hosts, so between hosts the lock is an optimistic one: a document
+    that another host changed in the meantime is not overwritten in the block, but raises.
+
+    Raises:
+        FileLockTimeoutError: another holder kept it.
+        FileLockError: it cannot be taken at all, or this thread holds it already.
+        UnsupportedError: the store ignores conditions.
+    """
+    store = ObjectDocument(uri)
+    with Queue(store.identity).turn(timeout):
+        held = _held()
+        held[uri] = _Hold(store)
+        try:
+            yield
+        finally:
+            del held[uri]
+
+
+class _Hold:
+    """A document as it was when its lock was taken, or as it was written since."""
+
+    def __init__(self, store: ObjectDocument) -> None:
+        self._store = store
+        self._state = store.read()
+
+    def write(self, payload: bytes) -> None:
+        mine = new_id()
+        ids = [*self._state.ids, mine]
+        try:
+            etag = self._store.write(payload, self._state.etag, ids)
+        except (ConflictError, StoreUnavailableError) as error:
+            found = self._store.read()
+            if mine not in found.ids:  # else the answer was lost
+                if isinstance(error, StoreUnavailableError) and found.etag == self._state.etag:
+                    raise
+                raise MetadataWriteError(
+                    f"{self._store.uri}: another host changed it since the lock was taken, and "
+                    "nothing was written; use atomic_update_json, which tries again"
+                ) from error
+            if found.ids[-1] == mine:  # else the next write is refused, as it should be
+                self._state = found
+        else:
+            self._state = State(payload, etag, ids)
+
+
+_holds = threading.local()
+
+
+def _held() -> dict[str, _Hold]:
+    """The documents whose locks this thread holds."""
+    if not hasattr(_holds, "by_uri"):
+        _holds.by_uri = {}
+    return _holds.by_uri  # type: ignore[no-any-return]
 
 
 def update_object_json(
@@ -122,43 +175,28 @@ def update_object_json(
     return _update(uri, change, timeout)
 
 
-def change_object_json(
-    uri: str, steps: Iterable[Step], timeout: float = DEFAULT_TIMEOUT, *, create: bool = True
-) -> None:
-    """Make an update said as data, in one put with those of others on this host.
+def change_object_json(uri: str, change: Change, timeout: float = DEFAULT_TIMEOUT) -> None:
+    """Make a change that is said as data, in one put with those of others on this host.
 
-    Atomic as `update_object_json`. The steps are made together, in their order, or not at all.
-
-    Args:
-        uri: of the document.
-        steps: ``("set", path, value)`` puts a value there, ``("merge", path, mapping)`` sets the
-            mapping's keys in the object there, ``("append", path, value)`` adds to the list
-            there. Objects on the way are made where they are missing.
-        timeout: seconds to wait for others; 0 tries once.
-        create: make the document where there is none, instead of raising.
+    Atomic as `update_object_json`.
 
     Raises:
-        NotFoundError: there is no document and `create` is false.
+        NotFoundError: there is no document, and `change` does not make one.
         CorruptMetadataError: something on a path is of another kind.
         Others as `update_object_json`.
     """
-    made = [[verb, list(path), value] for verb, path, value in steps]
-    for verb, keys, value in made:
-        if verb not in _KINDS or not keys or (verb == "merge" and not isinstance(value, Mapping)):
-            raise ValueError(f"{uri}: {verb!r} of {keys!r} is no step of an update")
-    encode(uri, {"steps": made})
+    encoded = change.encode(uri)
     store = ObjectDocument(uri)
     queue, identity = Queue(store.identity), new_id()
     if not queue.is_shared:
-        update = Waiting(identity, Path(), made, create)
 
         def alone(content: bytes | None) -> Document:
-            return _applied(uri, None if content is None else parse(uri, content), update)
+            return apply(encoded, _draft(uri, content), uri).data
 
         _update(uri, alone, timeout)
         return
     deadline = time.monotonic() + timeout
-    path = queue.publish(identity, made, create)
+    path = queue.publish(identity, encoded)
     try:
         _wait(store, queue, identity, deadline, timeout)
     except PolystoreError as error:
@@ -197,7 +235,7 @@ def _wait(
         time.sleep(random.uniform(_LOOK / 2, _LOOK))
 
 
-def _update(uri: str, change: Change, timeout: float) -> Document:
+def _update(uri: str, change: Update, timeout: float) -> Document:
     if not timeout >= 0:  # also refuses NaN
         raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
     deadline = time.monotonic() + timeout
@@ -212,7 +250,7 @@ def _update(uri: str, change: Change, timeout: float) -> Document:
 def _commit(
     store: ObjectDocument,
     queue: Queue,
-    change: Change | None,
+    change: Update | None,
     deadline: float,
     timeout: float,
 ) -> Document | None:
@@ -240,12 +278,13 @@ def _commit(
             doubt = failure is not None  # then the put may still be on its way
             if tries and time.monotonic() >= deadline:
                 raise failure or _too_late(store.uri, timeout)
-            new, waiting = _fold(store.uri, queue, state, change, waiting)
-            if new is None:
+            own = None if change is None else _new(store.uri, change(state.content))
+            made, payload = _joined(store.uri, queue, state, own, waiting)
+            waiting = made
+            if not payload:
                 return None
-            payload = encode(store.uri, new)
-            if not waiting and state.content is not None and payload == state.content.rstrip():
-                return new
+            if own and not made and (state.content or b"").rstrip() == payload.rstrip():
+                return own.data
             ids = [*state.ids, *(update.id for update in waiting), *([mine] if change else [])]
             known, tries, doubt = state, tries + 1, True
             try:
@@ -259,7 +298,7 @@ def _commit(
                 for update in waiting:
                     queue.answer(update, None)
                 waiting = []
-                return new
+                return own.data if own else None
             longest = min(_LONGEST_WAIT, 0.01 * 2 ** min(tries, 10))
             time.sleep(min(random.uniform(0, longest), max(0, deadline - time.monotonic())))
     finally:
@@ -267,59 +306,41 @@ def _commit(
             queue.release(waiting)
 
 
-def _fold(
-    uri: str,
-    queue: Queue,
-    state: State,
-    change: Change | None,
-    waiting: list[Waiting],
-) -> tuple[Document | None, list[Waiting]]:
-    """The new document, None if there is nothing to do, and the updates that are in it."""
-    data: Document | None = None
-    if change is not None:
-        data = change(state.content)
-        if not isinstance(data, dict):
-            raise TypeError(
-                f"{uri}: the update function must return the new document, a dict; it returned "
-                f"{'None' if data is None else type(data).__name__}"
-            )
-    elif state.content is not None and waiting:
-        data = parse(uri, state.content)
+def _new(uri: str, data: Document) -> Draft:
+    """The draft of what an update function returned, with its text."""
+    if not isinstance(data, dict):
+        raise TypeError(
+            f"{uri}: the update function must return the new document, a dict; it returned "
+            f"{'None' if data is None else type(data).__name__}"
+        )
+    draft = Draft(data)
+    draft.content = encode(uri, data)
+    return draft
+
+
+def _draft(uri: str, content: bytes | None) -> Draft | None:
+    return None if content is None else Draft(parse(uri, content))
+
+
+def _joined(
+    uri: str, queue: Queue, state: State, own: Draft | None, waiting: list[Waiting]
+) -> tuple[list[Waiting], bytes]:
+    """Apply what waits after `own`; which of it could be, and the text of it all."""
+    if not waiting:
+        return [], own.content if own else b""
+    # A copy of `own`, whose dict is the caller's and is to hold the caller's change only.
+    draft = Draft(json.loads(own.content)) if own else _draft(uri, state.content)
     made = []
     for update in waiting:
         try:
-            data = _applied(uri, data, update)
+            draft = apply(update.change, draft, uri)
         except PolystoreError as error:
             queue.answer(update, error)
         else:
             made.append(update)
-    return (data, made) if made or change is not None else (None, made)
-
-
-def _applied(uri: str, data: Document | None, update: Waiting) -> Document:
-    """`data`, changed in place by the steps of `update`, or as it was if one cannot be made."""
-    if data is None and not update.create:
-        raise missing(uri)
-    data = {} if data is None else data
-    if len(update.steps) > 1:
-        data = copy.deepcopy(data)
-    for verb, path, value in update.steps:
-        inside: Any = data
-        for key, kind in zip(path, [dict] * (len(path) - 1) + [_KINDS[verb]], strict=True):
-            if key in inside and not isinstance(inside[key], kind):
-                raise CorruptMetadataError(
-                    f"{uri}: {key!r} is no JSON {'array' if kind is list else 'object'} but "
-                    f"{type(inside[key]).__name__}. The document was left as it is"
-                )
-            if kind is dict:
-                inside = inside.setdefault(key, {})
-        if verb == "set":
-            inside[path[-1]] = value
-        elif verb == "merge":
-            inside.update(value)
-        else:
-            inside.setdefault(path[-1], []).append(value)
-    return data
+    if made and draft is not None:
+        return made, draft.render()
+    return [], own.content if own else b""
 
 
 def _too_late(uri: str, timeout: float) -> FileLockTimeoutError:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from polystore_flows.errors import URIError
+from polystore_flows.uri import parse_uri
 
 HOST = re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:32] or "unknown"
 """This host as written in lock files and names of temporary files."""
@@ -16,23 +17,35 @@ HOST = re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:32] or "unknown"
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says where no document is."""
 
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
+"""Schemes of stores whose documents are changed by compare-and-swap, see ``objects``."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_LOCAL = ("disk", "file")
+
+
+def is_object_uri(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is the URI of a document on an object store."""
+    return isinstance(path, str) and path.partition("://")[0].lower() in OBJECT_SCHEMES
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a `Path`.
+    """Return `path` as a `Path`; ``disk:///`` and ``file:///`` may stand before it.
 
     Raises:
-        URIError: It is a URI, is empty or holds a null byte.
+        URIError: It is a URI of another kind, is empty or holds a null byte.
         TypeError: It is no path.
     """
     text = os.fspath(path)
     if not isinstance(text, str):
         raise TypeError(f"a path is a str or an os.PathLike of str, not {type(text).__name__}")
-    if scheme := _SCHEME.match(text):
+    scheme = _SCHEME.match(text)
+    if scheme and scheme[1].lower() in _LOCAL:
+        text = parse_uri(text).path
+    elif scheme:
         # Only the scheme is printed: the rest may hold a secret.
         raise URIError(
-            f"only local documents are supported here, not {scheme[1]}://…; give a local path"
+            f"a document is a local path or the URI of an object (s3, gs, az), not {scheme[1]}://…"
         )
     if not text or "\0" in text:
         raise URIError(f"{text!r} is not a path: it is empty or holds a null byte")

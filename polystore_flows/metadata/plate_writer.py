@@ -11,15 +11,17 @@ from typing import Any
 from polystore_flows.metadata.changes import Change
 from polystore_flows.metadata.document import apply_change
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT
-from polystore_flows.metadata.paths import local_path
+from polystore_flows.metadata.paths import is_object_uri, local_path
 
 METADATA_FILENAME = "openhcs_metadata.json"
 SUBDIRECTORIES = "subdirectories"
 AVAILABLE_BACKENDS = "available_backends"
 
 
-def get_metadata_path(plate_root: str | os.PathLike[str]) -> Path:
-    """Return the metadata document of the plate in the folder `plate_root`."""
+def get_metadata_path(plate_root: str | os.PathLike[str]) -> Path | str:
+    """Return the metadata document of the plate in the folder or below the URI `plate_root`."""
+    if is_object_uri(plate_root):
+        return f"{os.fspath(plate_root).rstrip('/')}/{METADATA_FILENAME}"
     return local_path(plate_root) / METADATA_FILENAME
 
 

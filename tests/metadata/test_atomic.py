@@ -423,10 +423,16 @@ def test_a_temporary_file_that_others_sweep_is_written_again(
     assert read_json(old) == {"new": 1}
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/a.json", "memory://a", "disk:///tmp/a.json"])
-def test_a_uri_is_refused(uri: str) -> None:
-    with pytest.raises(URIError, match="only local documents"):
+@pytest.mark.parametrize("uri", ["omero://host/plate/1/a.json", "memory://a", "zarr:///p.zarr"])
+def test_the_uri_of_what_holds_no_document_is_refused(uri: str) -> None:
+    with pytest.raises(URIError, match="a document is a local path or the URI of an object"):
         atomic_write_json(uri, {})
+
+
+@pytest.mark.parametrize("scheme", ["disk", "file"])
+def test_the_uri_of_a_local_path_is_that_path(tmp_path: Path, scheme: str) -> None:
+    atomic_write_json(f"{scheme}://{tmp_path}/a.json", {"a": 1})
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_the_temporary_file_is_private_until_it_has_its_mode(

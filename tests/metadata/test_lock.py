@@ -507,9 +507,12 @@ def test_inside_a_zarr_hierarchy_the_lock_stands_beside_its_root(tmp_path: Path)
         assert not list((tmp_path / "p.zarr").iterdir())
 
 
-@pytest.mark.parametrize("uri", ["s3://user:hunter2@bucket/a.json", "file:///tmp/a.json"])
-def test_a_uri_is_refused_without_repeating_its_secrets(uri: str) -> None:
-    with pytest.raises(URIError, match="only local documents") as caught, file_lock(uri):
+@pytest.mark.parametrize("scheme", ["s3", "omero", "file"])
+def test_a_uri_is_refused_without_repeating_its_secrets(scheme: str) -> None:
+    with (
+        pytest.raises(URIError) as caught,
+        file_lock(f"{scheme}://user:hunter2@bucket/a.json"),
+    ):
         pass
     assert "hunter2" not in str(caught.value)
 

@@ -36,8 +36,9 @@ def writer() -> AtomicMetadataWriter:
 def test_the_document_of_a_plate_has_the_name_that_openhcs_reads(tmp_path: Path) -> None:
     assert get_metadata_path(tmp_path) == tmp_path / "openhcs_metadata.json"
     assert get_metadata_path(str(tmp_path)) == tmp_path / "openhcs_metadata.json"
+    assert get_metadata_path("s3://bucket/plate") == "s3://bucket/plate/openhcs_metadata.json"
     with pytest.raises(URIError):
-        get_metadata_path("s3://bucket/plate")
+        get_metadata_path("omero://host/plate/1")
 
 
 def test_create_or_update_makes_the_document_and_its_folder(

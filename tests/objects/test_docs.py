@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from polystore_flows.metadata.objects import read_object_json
+from polystore_flows.metadata import read_json
 from polystore_flows.settings import ObjectStoreSettings, Settings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "object-stores.md").read_text()
@@ -21,8 +21,8 @@ def _block(language: str) -> str:
 def test_the_code_runs(rig):
     code = _block("python").replace("lab-plates", rig.bucket)
     exec(compile(code, "object-stores.md", "exec"), {})
-    notes = read_object_json(f"s3://{rig.bucket}/notes.json")
-    assert notes == {"checked": True, "wells": ["B/03"]}
+    notes = read_json(f"s3://{rig.bucket}/notes.json")
+    assert notes == {"checked": True, "subdirectories": {"B": {"wells": 3}}}
 
 
 def test_the_settings_are_settings_and_all_are_listed():

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
-from polystore_flows.metadata.objects import change_object_json, update_object_json
+from polystore_flows.metadata import atomic_update_json
+from polystore_flows.metadata.changes import Change
+from polystore_flows.metadata.document import apply_change
 from polystore_flows.registry import backend_for
 
 
@@ -30,10 +32,9 @@ def main(kind: str, uri: str, name: str, updates: int) -> None:
                 document.setdefault("keys", []).append(key)
                 return increment(document)
 
-            update_object_json(uri, change, timeout=60)
+            atomic_update_json(uri, change, timeout=60)
         else:
-            step = ("append", ["keys"], f"{name}-{number}")
-            change_object_json(uri, [step], timeout=60)
+            apply_change(uri, Change().append("keys", value=f"{name}-{number}"), 60)
 
 
 def run(
