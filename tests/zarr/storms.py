@@ -64,6 +64,8 @@ def first_writers(folder: Path, version: str, repeats: str) -> list[str]:
         os.read(gate, 1)
         create(folder, version, name).write_image(wells[value], 0, filled(value + 1))
 
+    create(folder, version, "warm.zarr").write_image("A/1", 0, filled(1))  # imports all of it
+
     def start(name: str, gate: int, value: int) -> int:
         return fork(lambda: write(name, gate, value))
 
@@ -82,6 +84,28 @@ def first_writers(folder: Path, version: str, repeats: str) -> list[str]:
                 value + 1
             }:
                 faults.append(f"{well} holds {found}")
+    return faults + strays(folder)
+
+
+def plane_by_plane(folder: Path, version: str) -> list[str]:
+    """Eight processes save planes of one field, which two writers of a shard would lose."""
+    plate = create(folder, version)
+    plate.write_image("B/3", 0, np.zeros((1, 1, 24, 40, 41), "uint16"))
+
+    def save(number: int) -> None:
+        for z in range(number, 24, 8):
+            address = f"B/03/0?t=0&c=DAPI&z={z}" if z % 2 else f"B03_s001_w1_z{z + 1:03d}.tif"
+            plane = np.full((40, 41), z + 1, "uint16")
+            ps.save(plane, f"{plate.uri}/{address}", overwrite=True)
+
+    def start(number: int) -> int:
+        return fork(lambda: save(number))
+
+    writers = [start(number) for number in range(8)]
+    faults = [f"a writer ended with {status}" for pid in writers if (status := wait(pid, 120))]
+    found = [values(plane) for plane in plate["B/3"].image(0).read()[0, 0]]
+    if found != [{z + 1} for z in range(24)]:
+        faults.append(f"the planes hold {found}")
     return faults + strays(folder)
 
 

@@ -63,3 +63,8 @@ def test_a_reader_of_a_well_meets_no_mixture_in_100_replacements(
     tmp_path: Path, version: str
 ) -> None:
     assert _storm("replaced_under_a_reader", tmp_path, version, 100) == []
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_8_processes_that_save_planes_of_one_field_lose_none(tmp_path: Path, version: str) -> None:
+    assert _storm("plane_by_plane", tmp_path, version) == []

@@ -38,6 +38,7 @@ def write_field(
     pixel_size: tuple[float, float, float],
     levels: int,
     version: ngff.Version,
+    kept: ngff.Attributes | None = None,
 ) -> None:
     """Write a field with its pyramid into a folder that nobody else sees yet; not atomic.
 
@@ -49,13 +50,17 @@ def write_field(
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
         version: of NGFF.
+        kept: attributes of a field that this one replaces; what NGFF says of images is made anew.
     """
     limits = _limits(array.dtype)
     shown = [
         (channel, limits or _span(array[:, c]), _span(array[:, c]))
         for c, channel in enumerate(channels)
     ]
-    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
+    made = ngff.image_attributes(name, levels, pixel_size, shown, version)
+    if version == "0.5":
+        made["ome"] = (kept or {}).get("ome", {}) | made["ome"]
+    make_group(group, (kept or {}) | made, version)
     _write_pyramid(group, array, AXES, levels, version, labels=False)
 
 
