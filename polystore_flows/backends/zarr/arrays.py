@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,7 +216,8 @@ def _write_v2(path: Path, array: NDArray[Any]) -> None:
 def _open_foreign(path: Path) -> Any:
     import zarr
 
-    return zarr.open_array(path, mode="r")
+    version: Literal[2, 3] = 2 if (path / ".zarray").is_file() else 3  # else zarr looks for both
+    return zarr.open_array(path, mode="r", zarr_format=version)
 
 
 def _shard(array: NDArray[Any]) -> tuple[int, ...]:
