@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from ..contracts import Identifier, PlateStore, Stat, StorageBackend, name_matches
 from ..errors import (
     AlreadyExistsError,
+    NoSpaceError,
     NotFoundError,
     PolystoreError,
     ReadOnlyError,
@@ -337,5 +338,5 @@ def _translated(where: object, error: OSError, writing: bool) -> OSError:
         )
     if code in _FULL:
         text = f"{where}: no space is left; free some and try again, nothing was changed"
-        return OSError(code, text)
+        return NoSpaceError(code, text)
     return OSError(code or errno.EIO, f"{where}: {error.strerror or error}")

@@ -21,6 +21,7 @@ from .address import (
     PlaneSelection,
     WellAddress,
     check_field_name,
+    check_file_path,
     check_label_name,
     parse_well,
 )
@@ -285,6 +286,7 @@ class Plate(ABC):
     def write_table(self, path: str, table: Any, *, overwrite: bool = True) -> None:
         """Write a data frame (or rows as dicts) below the plate; atomic."""
         self._writable()
+        check_file_path(path)
         self._write_file(path, table, overwrite)
 
     def read_table(self, path: str) -> Any:

@@ -123,7 +123,9 @@ class ZarrImage(Image):
     def labels(self) -> tuple[str, ...]:
         """Names of the label images that the field lists."""
         folder = self._group / "labels"
-        return ngff.read_labels(read_attributes(folder, self.uri)) if folder.is_dir() else ()
+        if not folder.is_dir():
+            return ()
+        return ngff.read_labels(read_attributes(folder, self.uri), self.uri)
 
     def label(self, name: str) -> Image:
         """The label image `name`; reads metadata only."""

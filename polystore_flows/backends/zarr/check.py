@@ -15,14 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import FileLockError, NotFoundError, PolystoreError
+from ...errors import CorruptMetadataError, FileLockError, NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...hcs.layout import SIZES, Layout
 from ...metadata.atomic import strays
 from .arrays import ZarrImage
-from .commit import changing, ordered, replace_document, set_fields, set_labels, unlist_wells
-from .nodes import find_document, read_attributes
+from .commit import (
+    changing,
+    ordered,
+    replace_document,
+    row_attributes,
+    set_fields,
+    set_labels,
+    unlist_wells,
+)
+from .nodes import add_group, find_document, read_attributes
 from .plate import ZarrPlate
+from .rebuild import lost_wells, rebuild, wells_in
 from .staging import abandoned, sweep
 from .writing import WritablePlate
 
@@ -51,6 +60,9 @@ def check(root: Path, uri: str) -> list[Finding]:
         NotFoundError: there is no plate.
         CorruptMetadataError: its JSON cannot be read at all; nothing more can be said then.
     """
+    lost = lost_wells(root)
+    if lost:
+        return [Finding("plate-json", uri, f"it is gone, but {len(lost)} wells are there", True)]
     return list(_findings(ZarrPlate(root, uri)))
 
 
@@ -58,34 +70,33 @@ def repair(root: Path, uri: str) -> list[Finding]:
     """Mend what can be mended, under the plate's lock; the findings that were mended.
 
     Lists complete wells, fields and labels that are on disk, takes those off the lists that are
-    not there, sets ``field_count`` and removes what killed writers left. Images are never
-    removed. A failure leaves a valid plate; call it again.
+    not there, makes lost documents anew, sets ``field_count`` and removes what killed writers
+    left. Images are never removed, and what does not parse is left. A failure leaves a valid
+    plate; call it again.
     """
+    found = [finding for finding in check(root, uri) if finding.repairable]
+    rebuild(root, uri)
     plate = WritablePlate(root, uri)
-    found = [finding for finding in _findings(plate) if finding.repairable]
     sweep(root)
     strays(plate.document_path, remove=True)
     with changing(plate) as content:
         for well in _wells_on_disk(plate):
+            row = plate.group(well).parent
+            if find_document(row) is None:
+                add_group(row, row_attributes(plate), plate.version)
             _mend_well(plate, well)
-        document = plate.document or ngff.PlateDocument(
-            plate.layout, (), plate.name, 1, plate.version
+        wells = _wells_on_disk(plate)
+        gone = tuple(well for well in plate.wells if well not in wells)
+        count = max((len(_listed_fields(plate, well)) for well in wells), default=1)
+        if plate.document:
+            count = max(count, plate.document.field_count)
+        found_there = ngff.PlateDocument(
+            plate.layout, tuple(wells), plate.name, count, plate.version
         )
-        on_disk = set(_wells_on_disk(plate))
-        gone = tuple(well for well in document.wells if well not in on_disk)
-        kept = ngff.PlateDocument(
-            document.layout,
-            tuple(well for well in document.wells if well in on_disk),
-            document.name,
-            1,
-            document.version,
-        )
-        for well in sorted(on_disk):
-            kept = kept.with_well(well, len(_listed_fields(plate, well)))
-        if gone and not kept.wells:
+        if gone and not wells:
             unlist_wells(plate, content, gone)
-        elif kept != plate.document and kept.wells:
-            replace_document(plate, content, kept, dict(plate.ours))
+        elif wells and found_there != plate.document:
+            replace_document(plate, content, found_there, dict(plate.ours))
     return found
 
 
@@ -98,16 +109,24 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     for well in on_disk:
         if well not in plate.wells:
             yield _finding("unlisted-well", plate, well, "is complete but not listed")
+    for name in dict.fromkeys(well.partition("/")[0] for well in on_disk):
+        if find_document(plate.root / name) is None:
+            yield _finding("row-json", plate, name, "is gone, which hides its wells from zarr")
+    grid = {f"{row}/{column}" for row in plate.rows for column in plate.columns}
+    for path in wells_in(plate.root):
+        if path not in grid:
+            message = "holds a well, but the plate has none of this name; move it away"
+            yield _finding("stray-well", plate, path, message, repairable=False)
     count = max((len(_listed_fields(plate, well)) for well in on_disk), default=1)
-    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
+    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count < count:
         message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
         yield _finding("field-count", plate, "", message)
     for well in on_disk:
         yield from _well(plate, well)
     with contextlib.suppress(FileLockError):  # on a read-only file system nobody can tell
-        left = [folder for folder in abandoned(plate.root) if folder.is_dir()]  # others just began
-        for path in (*left, *strays(plate.document_path)):
-            yield _finding("staging", plate, "", f"a writer that was killed left {path}")
+        begun = (folder for folder in abandoned(plate.root) if folder.is_dir())
+        for left in (*begun, *strays(plate.document_path)):
+            yield _finding("staging", plate, "", f"a writer that was killed left {left}")
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:
@@ -126,7 +145,15 @@ def _grid(plate: ZarrPlate) -> Iterator[Finding]:
 
 
 def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
-    listed, there = _listed_fields(plate, well), _fields_on_disk(plate, well)
+    there = _fields_on_disk(plate, well)
+    try:
+        listed = plate._fields(well)
+    except NotFoundError:
+        yield _finding("well-json", plate, well, "is gone, but its fields are there")
+        listed = tuple(there)
+    except PolystoreError as error:
+        yield _finding("well-json", plate, well, str(error), repairable=False)
+        return
     for field in listed:
         if field not in there:
             yield _finding("missing-field", plate, f"{well}/{field}", "is listed but not there")
@@ -191,7 +218,8 @@ def _image_rules(plate: ZarrPlate, inner: str, group: Path, image: ZarrImage) ->
     for path in document.paths:
         metadata = _array_metadata(group / path)
         if metadata is None:
-            yield _finding("image", plate, inner, f"its array {path} is missing", repairable=False)
+            message = f"its array {path} is missing, or its metadata does not parse"
+            yield _finding("image", plate, inner, message, repairable=False)
         elif version == "0.5" and tuple(metadata.get("dimension_names") or ()) != document.axes:
             message = f"array {path} has the dimension names {metadata.get('dimension_names')}"
             yield _finding("dimension-names", plate, inner, message, repairable=False)
@@ -203,33 +231,37 @@ def _image_rules(plate: ZarrPlate, inner: str, group: Path, image: ZarrImage) ->
 def _array_metadata(path: Path) -> dict[str, Any] | None:
     for name in ("zarr.json", ".zarray"):
         if (path / name).is_file():
-            content = json.loads((path / name).read_text())
-            return content if isinstance(content, dict) else None
+            with contextlib.suppress(ValueError):
+                content = json.loads((path / name).read_text())
+                return content if isinstance(content, dict) else None
     return None
 
 
 def _mend_well(plate: ZarrPlate, well: str) -> None:
     """Make the lists of fields and labels say what is there. Needs the lock."""
     there = _fields_on_disk(plate, well)
-    if list(_listed_fields(plate, well)) != there:
-        set_fields(plate, well, there)
+    with contextlib.suppress(CorruptMetadataError):  # which `check` says, and nobody overwrites
+        if find_document(plate.group(well)) is None:
+            add_group(plate.group(well), ngff.well_attributes(there, plate.version), plate.version)
+        elif list(plate._fields(well)) != there:
+            set_fields(plate, well, there)
     for field in there:
         folder = plate.group(well, field) / "labels"
         if folder.is_dir():
             labels = _labels_on_disk(folder.parent)
-            if list(ngff.read_labels(read_attributes(folder, plate.uri))) != labels:
+            if list(ngff.read_labels(read_attributes(folder, plate.uri), plate.uri)) != labels:
                 set_labels(plate, folder, labels)
 
 
 def _wells_on_disk(plate: ZarrPlate) -> list[str]:
-    """Wells of the grid whose folder holds a well's JSON and at least one field."""
+    """Wells of the grid whose folder holds at least one field."""
     found = []
     for row in plate.rows:
         if not (plate.root / row).is_dir():
             continue
         for column in plate.columns:
             well = f"{row}/{column}"
-            if find_document(plate.group(well)) is not None and _fields_on_disk(plate, well):
+            if plate.group(well).is_dir() and _fields_on_disk(plate, well):
                 found.append(well)
     return found
 

@@ -144,12 +144,17 @@ def ordered(fields: Iterable[str]) -> list[str]:
 def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
     if find_document(row) is not None:
         return
-    make_group(folder, {}, plate.version)
+    make_group(folder, row_attributes(plate), plate.version)
     if row.is_dir():  # it holds a well's tables, or its writer was killed
         for part in folder.iterdir():
             part.replace(row / part.name)
     else:
         put(folder, row, plate.root)
+
+
+def row_attributes(plate: ZarrPlate) -> ngff.Attributes:
+    """What a row's group holds: a copy of what the plate was made with, for `rebuild`."""
+    return {OURS: _grid(plate) | {k: v for k, v in plate.ours.items() if k != "field"}}
 
 
 def _grid(plate: ZarrPlate) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from ...errors import (
     AlreadyExistsError,
     CorruptDataError,
     CorruptMetadataError,
+    NoSpaceError,
     NotFoundError,
     PolystoreError,
     ReadOnlyError,
 )
 from ...hcs.ngff import Attributes, Version
-from ...metadata import read_json
+from ...metadata import atomic_write_json, read_json
 
 OURS = "polystore"
 """Key of our own attributes at a plate's root: what NGFF has no place for."""
@@ -32,6 +33,18 @@ OURS = "polystore"
 def document_path(group: Path, version: Version) -> Path:
     """The file that holds the attributes of `group`."""
     return group / ("zarr.json" if version == "0.5" else ".zattrs")
+
+
+def add_group(group: Path, attributes: Attributes, version: Version) -> None:
+    """Make a group of a folder that others may see; needs the plate's lock."""
+    if version == "0.4":
+        atomic_write_json(group / ".zgroup", {"zarr_format": 2})
+    atomic_write_json(document_path(group, version), group_content(attributes, version))
+
+
+def version_at(group: Path) -> Version:
+    """The version in which `group`, which is there, is written."""
+    return "0.5" if (group / "zarr.json").is_file() else "0.4"
 
 
 def find_document(group: Path) -> Path | None:
@@ -80,6 +93,12 @@ def make_group(group: Path, attributes: Attributes, version: Version) -> None:
     if version == "0.4":
         _write(group / ".zgroup", {"zarr_format": 2})
     _write(document_path(group, version), group_content(attributes, version))
+
+
+def plate_name(root: Path) -> str:
+    """What to call the plate in the folder `root`; JSON holds text, where a path may not be."""
+    name = root.name.removesuffix(".zarr").removesuffix(".ome")
+    return os.fsencode(name).decode(errors="replace")
 
 
 def commit_time(group: Path) -> float:
@@ -135,6 +154,9 @@ def translated(where: str) -> Iterator[None]:
             raise ReadOnlyError(
                 f"{where} lies on a read-only file system; choose another target"
             ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{where}: no space is left; free some and try again, nothing was changed"
+            raise NoSpaceError(error.errno, text) from error
         raise type(error)(error.errno, f"{where}: {error.strerror}", error.filename) from error
     except (ValueError, KeyError, RuntimeError, TypeError, zarr.errors.BaseZarrError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

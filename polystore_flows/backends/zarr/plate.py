@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import CorruptMetadataError, NotFoundError
 from ...hcs import ngff
-from ...hcs.address import WellAddress, parse_well
+from ...hcs.address import WellAddress, check_file_path, parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.plate import Image, Mode, Plate
@@ -154,6 +154,7 @@ class ZarrPlate(Plate):
 
     def file_path(self, path: str) -> Path:
         """Where the file at `path` lies; a well's columns are found padded or not."""
+        check_file_path(path)
         row, _, rest = path.strip("/").partition("/")
         column, _, below = rest.partition("/")
         if row.isalpha() and column.isdecimal():

@@ -18,17 +18,16 @@ from ...hcs import ngff
 from ...hcs.image import named_channels, pyramid_levels
 from ...hcs.plate import Mode
 from ...hcs.spec import PlateSpec, require_like
-from ...metadata import atomic_write_json
 from ...metadata.paths import sync_folder
 from .. import codecs
 from . import arrays
 from .commit import changing, list_well, ordered, place_well, set_labels
 from .nodes import (
     OURS,
-    document_path,
+    add_group,
     find_document,
-    group_content,
     make_group,
+    plate_name,
     read_attributes,
     translated,
 )
@@ -161,7 +160,9 @@ def write_label(
         sync_tree(stage)
         folder = plate.group(well, field) / "labels"
         with changing(plate):
-            listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
+            listed: tuple[str, ...] = ()
+            if folder.is_dir():
+                listed = ngff.read_labels(read_attributes(folder, where), where)
             if name in listed and not overwrite:
                 raise _exists(where)
             if not folder.is_dir():
@@ -194,7 +195,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
         ours = {
-            "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+            "name": spec.name or plate_name(root),
             "rows": list(spec.layout.rows),
             "columns": list(spec.layout.columns),
             "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
@@ -241,11 +242,7 @@ def make_folder(plate: ZarrPlate, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if folder == plate.root / "tables":
         with changing(plate):
-            if plate.version == "0.4":
-                atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
-            atomic_write_json(
-                document_path(folder, plate.version), group_content({}, plate.version)
-            )
+            add_group(folder, {}, plate.version)
 
 
 def _exists(where: str) -> AlreadyExistsError:
