@@ -258,9 +258,15 @@ def _write_fields(
 ) -> None:
     """Write a well, or one `field` of it under another name, with its label images."""
     images, labels = plate[well].read(None if field is None else [field[0]])
-    if field is not None:
-        images, labels = {field[1]: images[field[0]]}, {field[1]: labels[field[0]]}
-    to_plate.write_well(to_well, images, labels, overwrite=overwrite, keep_others=field is not None)
+    names = dict([field] if field else [(name, name) for name in images])
+    to_plate.write_well(
+        to_well,
+        {new: images[old] for old, new in names.items()},
+        {new: labels[old] for old, new in names.items()},
+        overwrite=overwrite,
+        keep_others=field is not None,
+        **plate[well].notes(names, to_plate),
+    )
 
 
 def _copy_folder(source: BackendURI, target: BackendURI, overwrite: bool) -> CopyReport:

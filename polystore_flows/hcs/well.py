@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CorruptDataError, NotFoundError, StoredDataError
+from .field import Image
+from .provenance import Provenance
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .plate import Image, Plate
+    from .plate import Plate
 
 MOST_READS = 100
 """What is replaced while it is read is read again so many times at most."""
@@ -44,6 +46,28 @@ class Well:
             known = ", ".join(self.fields) or "none"
             raise NotFoundError(f"{self.uri} has no field {field}; it has {known}")
         return self.plate._image(self.path, str(field))
+
+    @property
+    def acquisitions(self) -> dict[str, int | None]:
+        """Field -> id of the acquisition that it belongs to; None where none is said."""
+        return self.plate._acquisitions_of(self.path)
+
+    def provenance(self, field: int | str = 0) -> Provenance | None:
+        """What made a field, if its writer said so."""
+        return self.plate._provenance(self.path, str(field))
+
+    def notes(self, names: Mapping[str, str], target: Plate) -> dict[str, Any]:
+        """What is said of fields here, as arguments of ``write_well`` of `target`.
+
+        Args:
+            names: field -> what it is called there.
+            target: keeps acquisitions only if it has some.
+        """
+        acquisitions = self.acquisitions if target.acquisitions else {}
+        return {
+            "acquisition": {new: acquisitions.get(old) for old, new in names.items()},
+            "provenance": {new: self.provenance(old) for old, new in names.items()},
+        }
 
     def read(
         self, fields: Iterable[str] | None = None, *, labels: bool = True

@@ -51,7 +51,7 @@ def create(folder: Path, version: str, name: str = "p.zarr") -> Any:
 
 def strays(folder: Path) -> list[str]:
     """What lies beside the plates but for their locks, and temporary files in them."""
-    beside = [p for p in folder.iterdir() if not p.name.endswith((".zarr", ".zarr.lock"))]
+    beside = [p for p in folder.iterdir() if p.suffix not in (".zarr", ".lock")]
     return [f"stray: {p.name}" for p in [*beside, *folder.rglob("*.tmp")]]
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from ...contracts import Identifier
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs.plate import Image
+from .commit import check_well
 from .planes import Part, assemble, check_parts, replace_planes
 from .plate import ZarrPlate
 from .target import Target, parse_target
-from .writing import check_well
 
 
 class _Like(NamedTuple):

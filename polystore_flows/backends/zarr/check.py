@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ...metadata.atomic import strays
 from .arrays import ZarrImage
 from .commit import (
     changing,
+    forget_consolidated,
     ordered,
     replace_document,
     row_attributes,
@@ -33,6 +34,7 @@ from .nodes import add_group, find_document, read_attributes
 from .plate import ZarrPlate
 from .rebuild import lost_wells, rebuild, wells_in
 from .staging import abandoned, sweep
+from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
 _COLOR = re.compile(r"[0-9A-Fa-f]{6}")
@@ -88,15 +90,18 @@ def repair(root: Path, uri: str) -> list[Finding]:
         wells = _wells_on_disk(plate)
         gone = tuple(well for well in plate.wells if well not in wells)
         count = max((len(_listed_fields(plate, well)) for well in wells), default=1)
-        if plate.document:
-            count = max(count, plate.document.field_count)
-        found_there = ngff.PlateDocument(
-            plate.layout, tuple(wells), plate.name, count, plate.version
+        there = ngff.PlateDocument(
+            plate.layout, tuple(wells), plate.name, count, plate.version, plate.acquisitions
         )
+        if plate.document:
+            there = replace(there, field_count=max(count, plate.document.field_count))
         if gone and not wells:
             unlist_wells(plate, content, gone)
-        elif wells and found_there != plate.document:
-            replace_document(plate, content, found_there, dict(plate.ours))
+        elif wells and there != plate.document:
+            replace_document(plate, content, there, dict(plate.ours))
+    forget_consolidated(plate)
+    for file in _unlisted_tables(plate, wells):
+        list_table(plate, file)
     return found
 
 
@@ -123,6 +128,13 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
         yield _finding("field-count", plate, "", message)
     for well in on_disk:
         yield from _well(plate, well)
+    for file in _unlisted_tables(plate, on_disk):
+        inner = file.relative_to(plate.root).as_posix()
+        message = "is not listed for other readers, or as it was before"
+        yield _finding("table", plate, inner, message)
+    if plate.is_consolidated or (plate.root / ".zmetadata").exists():
+        message = "keeps a copy of all metadata (consolidated), which hides what is written later"
+        yield _finding("consolidated", plate, "", message)
     with contextlib.suppress(FileLockError):  # on a read-only file system nobody can tell
         begun = (folder for folder in abandoned(plate.root) if folder.is_dir())
         for left in (*begun, *strays(plate.document_path)):
@@ -147,20 +159,33 @@ def _grid(plate: ZarrPlate) -> Iterator[Finding]:
 def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
     there = _fields_on_disk(plate, well)
     try:
-        listed = plate._fields(well)
+        listed = plate._acquisitions_of(well)
     except NotFoundError:
         yield _finding("well-json", plate, well, "is gone, but its fields are there")
-        listed = tuple(there)
+        listed = dict.fromkeys(there)
     except PolystoreError as error:
         yield _finding("well-json", plate, well, str(error), repairable=False)
         return
     for field in listed:
         if field not in there:
             yield _finding("missing-field", plate, f"{well}/{field}", "is listed but not there")
+    yield from _acquisitions(plate, well, listed)
     for field in there:
         if field not in listed:
             yield _finding("unlisted-field", plate, f"{well}/{field}", "is there but not listed")
         yield from _field(plate, well, field)
+
+
+def _acquisitions(plate: ZarrPlate, well: str, listed: dict[str, int | None]) -> Iterator[Finding]:
+    known = {acquisition.id for acquisition in plate.acquisitions}
+    for field, acquisition in listed.items():
+        if acquisition is not None and acquisition not in known:
+            message = f"belongs to acquisition {acquisition}, which the plate does not have"
+        elif acquisition is None and len(known) > 1:
+            message = "names no acquisition, and the plate has more than one"
+        else:
+            continue
+        yield _finding("acquisition", plate, f"{well}/{field}", message, repairable=False)
 
 
 def _field(plate: ZarrPlate, well: str, field: str) -> Iterator[Finding]:
@@ -242,7 +267,8 @@ def _mend_well(plate: ZarrPlate, well: str) -> None:
     there = _fields_on_disk(plate, well)
     with contextlib.suppress(CorruptMetadataError):  # which `check` says, and nobody overwrites
         if find_document(plate.group(well)) is None:
-            add_group(plate.group(well), ngff.well_attributes(there, plate.version), plate.version)
+            fields = ngff.well_attributes(dict.fromkeys(there), plate.version)
+            add_group(plate.group(well), fields, plate.version)
         elif list(plate._fields(well)) != there:
             set_fields(plate, well, there)
     for field in there:
@@ -264,6 +290,13 @@ def _wells_on_disk(plate: ZarrPlate) -> list[str]:
             if plate.group(well).is_dir() and _fields_on_disk(plate, well):
                 found.append(well)
     return found
+
+
+def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
+    folders = [plate.root / "tables"]
+    for well in wells:
+        folders += [plate.group(well, field) / "tables" for field in _fields_on_disk(plate, well)]
+    return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
 def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ from ...hcs import ngff
 from ...hcs.address import PlaneSelection
 from ...hcs.image import AXES, ImageInfo, five_dimensional, named_channels, to_numpy
 from . import arrays
-from .commit import changing
+from .commit import forget_consolidated
+from .locks import locked
 from .nodes import read_attributes, translated
 from .plate import ZarrPlate
 from .staging import put, staged, sync_tree
@@ -120,7 +121,8 @@ def replace_planes(plate: ZarrPlate, well: str, field: str, parts: Sequence[Part
     """Replace planes of a field that is there; atomic. Its label images and attributes stay."""
     group = plate.group(well, field)
     where = f"{plate.uri}/{well}/{field}"
-    with translated(where), staged(plate.root) as stage, changing(plate):
+    with translated(where), staged(plate.root) as stage, locked(plate, well):
+        forget_consolidated(plate)
         image = plate[well].image(field)
         attributes = read_attributes(group, where)
         document = ngff.read_image(attributes, where)
@@ -146,7 +148,8 @@ def replace_planes(plate: ZarrPlate, well: str, field: str, parts: Sequence[Part
             channels=image.info.channels,
             pixel_size=image.pixel_size,
             levels=image.levels,
-            version=plate.version,
+            config=plate.config,
+            provenance=None,
             kept=attributes,
         )
         sync_tree(stage)

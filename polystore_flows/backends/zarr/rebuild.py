@@ -59,7 +59,7 @@ def _guessed(root: Path, uri: str, wells: dict[str, WellAddress]) -> dict[str, A
     }
     for path in sorted(wells):
         try:
-            field = ngff.read_well(read_attributes(root / path, uri), uri)[0]
+            field = next(iter(ngff.read_well(read_attributes(root / path, uri), uri)))
             image = ZarrImage(root / path / field, uri)
         except PolystoreError:
             continue

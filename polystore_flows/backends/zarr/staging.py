@@ -112,6 +112,7 @@ def put(staged_part: Path, target: Path, plate: Path) -> None:
         except BaseException:
             aside.rename(target)
             raise
+        aside.rename(staged_part)
     sync_folder(target.parent)
 
 
