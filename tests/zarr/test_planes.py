@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from polystore_flows.errors import (
     UnsupportedError,
 )
 from polystore_flows.hcs.plate import Plate
+from polystore_flows.hcs.provenance import Provenance
 
 Pixels = Callable[..., Any]
 SHAPE = (2, 2, 3, 45, 67)
@@ -121,3 +124,41 @@ def test_planes_that_do_not_fit_change_nothing(plate: Plate, pixels: Pixels) -> 
     with pytest.raises(UnsupportedError, match="a plane of a label image cannot be saved alone"):
         ps.save(plane, f"{uri}/labels/nuclei?t=0&z=0", overwrite=True)
     np.testing.assert_array_equal(plate["B/3"].image(0).read(), pixels())
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def stored(request: pytest.FixtureRequest) -> Plate:
+    """An empty plate in memory, where nothing is renamed or locked."""
+    uri = f"zarr+memory://{uuid.uuid4().hex}/p.zarr"
+    options: Any = {"ngff_version": request.param, "levels": 2}
+    return ps.create_plate(uri, channels=["DAPI", "GFP"], **options)
+
+
+def test_a_plane_replaces_one_of_a_field_in_a_store(stored: Plate, pixels: Pixels) -> None:
+    """The label images stay those of the field, and so does what made it."""
+    array, plane = pixels(), pixels((45, 67), seed=7)
+    labels = pixels((2, 1, 3, 45, 67), "int32")
+    made = Provenance("ours", "1")
+    stored.write_well("B/3", {0: array}, {0: {"nuclei": labels}}, provenance=made)
+    ps.save(plane, f"{stored.uri}/B/03/0?t=1&c=GFP&z=2", overwrite=True)
+    array[1, 1, 2] = plane
+    field = stored["B/3"].image(0)
+    np.testing.assert_array_equal(field.read(), array)
+    np.testing.assert_array_equal(field.label("nuclei").read(), labels)
+    assert stored["B/3"].provenance(0) == made
+    assert ps.get_backend("zarr").check_plate(stored.uri) == []
+
+
+def test_8_threads_that_save_planes_of_one_field_in_a_store_lose_none(stored: Plate) -> None:
+    stored.write_image("B/3", 0, np.zeros((1, 2, 8, 16, 16), "u2"))
+
+    def save(z: int) -> None:
+        ps.save(np.full((16, 16), z + 1, "u2"), f"{stored.uri}/B/3/0?t=0&c=1&z={z}", overwrite=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save, range(8)))
+    field = stored["B/3"].image(0).read()[0]
+    assert not field[0].any()
+    np.testing.assert_array_equal(field[1].min((1, 2)), np.arange(8) + 1)
+    np.testing.assert_array_equal(field[1].max((1, 2)), np.arange(8) + 1)
+    assert ps.get_backend("zarr").check_plate(stored.uri) == []

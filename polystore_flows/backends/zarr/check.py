@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from .commit import (
     set_labels,
     unlist_wells,
 )
-from .nodes import add_group, find_document, read_attributes
+from .nodes import add_group, find_document, read_attributes, version_at
 from .plate import ZarrPlate
-from .rebuild import lost_wells, rebuild, wells_in
+from .rebuild import document_of, lost_wells, wells_in
 from .staging import abandoned, sweep
+from .store_path import at_once
 from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
@@ -65,7 +66,8 @@ def check(root: Path, uri: str) -> list[Finding]:
     lost = lost_wells(root)
     if lost:
         return [Finding("plate-json", uri, f"it is gone, but {len(lost)} wells are there", True)]
-    return list(_findings(ZarrPlate(root, uri)))
+    plate = ZarrPlate(root, uri)
+    return [*rules(plate), *_left_over(plate)]
 
 
 def repair(root: Path, uri: str) -> list[Finding]:
@@ -77,7 +79,9 @@ def repair(root: Path, uri: str) -> list[Finding]:
     plate; call it again.
     """
     found = [finding for finding in check(root, uri) if finding.repairable]
-    rebuild(root, uri)
+    lost = lost_wells(root)
+    if lost:
+        add_group(root, document_of(root, uri, lost), version_at(root / next(iter(lost))))
     plate = WritablePlate(root, uri)
     sweep(root)
     strays(plate.document_path, remove=True)
@@ -93,8 +97,6 @@ def repair(root: Path, uri: str) -> list[Finding]:
         there = ngff.PlateDocument(
             plate.layout, tuple(wells), plate.name, count, plate.version, plate.acquisitions
         )
-        if plate.document:
-            there = replace(there, field_count=max(count, plate.document.field_count))
         if gone and not wells:
             unlist_wells(plate, content, gone)
         elif wells and there != plate.document:
@@ -105,7 +107,8 @@ def repair(root: Path, uri: str) -> list[Finding]:
     return found
 
 
-def _findings(plate: ZarrPlate) -> Iterator[Finding]:
+def rules(plate: ZarrPlate) -> Iterator[Finding]:
+    """What is wrong with a plate, wherever it is stored."""
     yield from _grid(plate)
     on_disk = _wells_on_disk(plate)
     for well in plate.wells:
@@ -123,11 +126,15 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
             message = "holds a well, but the plate has none of this name; move it away"
             yield _finding("stray-well", plate, path, message, repairable=False)
     count = max((len(_listed_fields(plate, well)) for well in on_disk), default=1)
-    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count < count:
+    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
         message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
         yield _finding("field-count", plate, "", message)
-    for well in on_disk:
-        yield from _well(plate, well)
+    if isinstance(plate.root, Path):
+        for well in on_disk:
+            yield from _well(plate, well)
+    else:  # each question is a request
+        for found in at_once(lambda well: list(_well(plate, well)), on_disk):
+            yield from found
     for file in _unlisted_tables(plate, on_disk):
         inner = file.relative_to(plate.root).as_posix()
         message = "is not listed for other readers, or as it was before"
@@ -135,6 +142,9 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.is_consolidated or (plate.root / ".zmetadata").exists():
         message = "keeps a copy of all metadata (consolidated), which hides what is written later"
         yield _finding("consolidated", plate, "", message)
+
+
+def _left_over(plate: ZarrPlate) -> Iterator[Finding]:
     with contextlib.suppress(FileLockError):  # on a read-only file system nobody can tell
         begun = (folder for folder in abandoned(plate.root) if folder.is_dir())
         for left in (*begun, *strays(plate.document_path)):
@@ -157,7 +167,7 @@ def _grid(plate: ZarrPlate) -> Iterator[Finding]:
 
 
 def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
-    there = _fields_on_disk(plate, well)
+    there = fields_on_disk(plate, well)
     try:
         listed = plate._acquisitions_of(well)
     except NotFoundError:
@@ -264,7 +274,7 @@ def _array_metadata(path: Path) -> dict[str, Any] | None:
 
 def _mend_well(plate: ZarrPlate, well: str) -> None:
     """Make the lists of fields and labels say what is there. Needs the lock."""
-    there = _fields_on_disk(plate, well)
+    there = fields_on_disk(plate, well)
     with contextlib.suppress(CorruptMetadataError):  # which `check` says, and nobody overwrites
         if find_document(plate.group(well)) is None:
             fields = ngff.well_attributes(dict.fromkeys(there), plate.version)
@@ -287,7 +297,7 @@ def _wells_on_disk(plate: ZarrPlate) -> list[str]:
             continue
         for column in plate.columns:
             well = f"{row}/{column}"
-            if plate.group(well).is_dir() and _fields_on_disk(plate, well):
+            if plate.group(well).is_dir() and fields_on_disk(plate, well):
                 found.append(well)
     return found
 
@@ -295,7 +305,7 @@ def _wells_on_disk(plate: ZarrPlate) -> list[str]:
 def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
     folders = [plate.root / "tables"]
     for well in wells:
-        folders += [plate.group(well, field) / "tables" for field in _fields_on_disk(plate, well)]
+        folders += [plate.group(well, field) / "tables" for field in fields_on_disk(plate, well)]
     return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
@@ -306,7 +316,8 @@ def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:
         return ()
 
 
-def _fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
+def fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
+    """Fields of a well that are there, listed or not."""
     folders = (p for p in plate.group(well).iterdir() if p.is_dir() and _FIELD.fullmatch(p.name))
     return ordered(p.name for p in folders if p.name != "tables" and find_document(p) is not None)
 

@@ -1,7 +1,7 @@
 """Single planes of fields: all that make up a new one, or some that replace those of another.
 
 A shard must have one writer, so planes are never written into a field that is there: it is read,
-changed and replaced as a whole, under the lock. That costs as much as loading and saving the
+changed and replaced as a whole, under the well's lock. That costs as much as loading and saving the
 field, for one plane or for many. Writers of planes of one field wait for each other, and none
 loses what another saved.
 """
@@ -14,21 +14,32 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import AddressError, MismatchError, UnsupportedError
+from ...errors import (
+    AddressError,
+    AlreadyExistsError,
+    ConflictError,
+    MismatchError,
+    UnsupportedError,
+)
 from ...hcs import ngff
 from ...hcs.address import PlaneSelection
 from ...hcs.image import AXES, ImageInfo, five_dimensional, named_channels, to_numpy
+from ...hcs.well import MOST_READS
+from ...metadata import read_json
 from . import arrays
 from .commit import forget_consolidated
 from .locks import locked
-from .nodes import read_attributes, translated
+from .nodes import attributes_in, document_path, read_attributes, translated
 from .plate import ZarrPlate
 from .staging import put, staged, sync_tree
+from .store_path import StorePath
+from .uploads import Upload, image_id, upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,42 +129,84 @@ def check_parts(info: ImageInfo, parts: Sequence[Part]) -> None:
 
 
 def replace_planes(plate: ZarrPlate, well: str, field: str, parts: Sequence[Part]) -> None:
-    """Replace planes of a field that is there; atomic. Its label images and attributes stay."""
+    """Replace planes of a field that is there; atomic. Its label images and attributes stay.
+
+    In a store, where nothing is locked, it is done anew where another writer was faster.
+
+    Raises:
+        UnsupportedError: another program wrote the field, with other axes than ours.
+        ConflictError: in a store, others replace the field all the time.
+    """
     group = plate.group(well, field)
     where = f"{plate.uri}/{well}/{field}"
+    if isinstance(group, StorePath):
+        with translated(where), TemporaryDirectory(prefix="polystore-") as folder:
+            for attempt in range(MOST_READS):
+                staged_field = Path(folder, str(attempt))
+                document = document_path(group, plate.version)
+                content = read_json(document)
+                _stage(plate, well, field, parts, staged_field)
+                made = upload(
+                    staged_field,
+                    group,
+                    plate.version,
+                    image_id(attributes_in(document, content, where)),
+                )
+                if made.before == content and _committed(made, where):
+                    return
+                made.withdraw()
+                shutil.rmtree(staged_field)
+        raise ConflictError(f"{where} is replaced by others all the time; try again")
     with translated(where), staged(plate.root) as stage, locked(plate, well):
         forget_consolidated(plate)
-        image = plate[well].image(field)
-        attributes = read_attributes(group, where)
-        document = ngff.read_image(attributes, where)
-        if document.axes != AXES:
-            raise UnsupportedError(
-                f"{where} was written by another program, with the axes "
-                f"{', '.join(document.axes)}; save the whole field"
-            )
-        array = image.read()
-        for part in parts:
-            array[part.index(image.info)] = part.data
-        rewritten = {"zarr.json", ".zattrs", ".zgroup", *document.paths}
+        rewritten = _stage(plate, well, field, parts, stage / "field")
 
-        def skipped(folder: str, names: list[str]) -> set[str]:
+        def known(folder: str, names: list[str]) -> set[str]:
             return rewritten & set(names) if Path(folder) == group else set()
 
         # All files are replaced and never changed, so the old field and the new can share them.
-        shutil.copytree(group, stage / "field", ignore=skipped, copy_function=_link)
-        arrays.write_field(
-            stage / "field",
-            array,
-            name=f"{well}/{field}",
-            channels=image.info.channels,
-            pixel_size=image.pixel_size,
-            levels=image.levels,
-            config=plate.config,
-            provenance=None,
-            kept=attributes,
-        )
+        options: dict[str, Any] = {"ignore": known, "copy_function": _link, "dirs_exist_ok": True}
+        shutil.copytree(group, stage / "field", **options)
         sync_tree(stage)
         put(stage / "field", group, plate.root)
+
+
+def _stage(
+    plate: ZarrPlate, well: str, field: str, parts: Sequence[Part], folder: Path
+) -> set[str]:
+    """Write the field with new planes, but nothing below it; names of what was written anew."""
+    image = plate[well].image(field)
+    attributes = read_attributes(plate.group(well, field), image.uri)
+    document = ngff.read_image(attributes, image.uri)
+    if document.axes != AXES:
+        raise UnsupportedError(
+            f"{image.uri} was written by another program, with the axes "
+            f"{', '.join(document.axes)}; save the whole field"
+        )
+    array = image.read()
+    for part in parts:
+        array[part.index(image.info)] = part.data
+    arrays.write_field(
+        folder,
+        array,
+        name=f"{well}/{field}",
+        channels=image.info.channels,
+        provenance=None,
+        pixel_size=image.pixel_size,
+        levels=image.levels,
+        config=plate.config,
+        kept=attributes,
+    )
+    return {"zarr.json", ".zattrs", ".zgroup", *document.paths}
+
+
+def _committed(made: Upload, where: str) -> bool:
+    try:
+        made.commit(where, overwrite=False)
+    except AlreadyExistsError:
+        return False
+    made.remove_replaced()
+    return True
 
 
 def _like(plate: ZarrPlate, parts: Sequence[Part]) -> ImageInfo:

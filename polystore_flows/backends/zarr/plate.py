@@ -40,7 +40,7 @@ class Snapshot:
 
 
 @lru_cache(maxsize=16)
-def _snapshot(document: Path, uri: str, identity: tuple[int, ...]) -> Snapshot:
+def _snapshot(document: Path, uri: str, identity: tuple[int | str, ...]) -> Snapshot:
     """The plate's JSON in `document`, whose file has this `identity`; each is parsed once."""
     content = read_content(document, uri)
     attributes = attributes_in(document, content, uri)
@@ -229,8 +229,8 @@ class ZarrPlate(Plate):
 
     def _revision(self, well: str) -> object:
         group = self.group(well)
-        names = sorted(p.name for p in group.iterdir()) if group.is_dir() else []
-        return revision(group), [(name, revision(group / name)) for name in names]
+        known = revision(group)
+        return known, [revision(group / field) for field in (self._fields(well) if known else ())]
 
     def _image(self, well: str, field: str) -> Image:
         where = f"{self.uri}/{well}/{field}"
@@ -269,7 +269,7 @@ class ZarrPlate(Plate):
             raise NotFoundError(
                 f"{self.uri} is gone: {self.document_path} does not exist"
             ) from error
-        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
         return _snapshot(self.document_path, self.uri, identity)
 
 

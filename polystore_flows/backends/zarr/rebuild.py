@@ -7,7 +7,6 @@ pixel size are those of the first image.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ...errors import PolystoreError
@@ -15,32 +14,34 @@ from ...hcs import ngff
 from ...hcs.address import WellAddress, parse_well
 from ...hcs.layout import Layout
 from .arrays import ZarrImage
-from .nodes import OURS, add_group, find_document, plate_name, read_attributes, version_at
+from .nodes import OURS, Place, find_document, plate_name, read_attributes
 
 
-def wells_in(root: Path) -> dict[str, WellAddress]:
+def wells_in(root: Place) -> dict[str, WellAddress]:
     """Stored paths of all folders in `root` that hold a well, listed or not."""
-    paths = (p.relative_to(root).as_posix() for p in root.glob("[A-Z]*/[0-9]*/"))
-    return {path: parse_well(path) for path in paths if find_document(root / path) is not None}
+    rows = (row for row in root.iterdir() if row.name[:1].isupper() and row.is_dir())
+    groups = [
+        (f"{row.name}/{group.name}", group)
+        for row in rows
+        for group in row.iterdir()
+        if group.name.isdecimal() and find_document(group) is not None
+    ]
+    return {path: parse_well(path) for path, group in groups}
 
 
-def lost_wells(root: Path) -> dict[str, WellAddress]:
+def lost_wells(root: Place) -> dict[str, WellAddress]:
     """The wells in `root`, if it is the folder of a plate without its JSON."""
-    return {} if find_document(root) is not None else wells_in(root)
+    return {} if find_document(root) is not None or not root.is_dir() else wells_in(root)
 
 
-def rebuild(root: Path, uri: str) -> None:
-    """Write the JSON of the plate in `root`, with no well listed yet, if it is lost; atomic."""
-    wells = lost_wells(root)
-    if not wells:
-        return
-    version: ngff.Version = version_at(root / next(iter(wells)))
-    ours = _kept(root, uri) or _guessed(root, uri, wells)
-    add_group(root, {OURS: ours}, version)
+def document_of(root: Place, uri: str, wells: dict[str, WellAddress]) -> ngff.Attributes:
+    """The attributes of the plate in `root` that has lost them, with no well listed yet."""
+    return {OURS: _kept(root, uri) or _guessed(root, uri, wells)}
 
 
-def _kept(root: Path, uri: str) -> dict[str, Any] | None:
-    for row in sorted(root.iterdir()):
+def _kept(root: Place, uri: str) -> dict[str, Any] | None:
+    rows: list[Place] = [*root.iterdir()]
+    for row in sorted(rows, key=lambda row: row.name):
         if find_document(row) is not None:
             ours = read_attributes(row, uri).get(OURS)
             if isinstance(ours, dict) and {"rows", "columns"} <= set(ours):
@@ -48,7 +49,7 @@ def _kept(root: Path, uri: str) -> dict[str, Any] | None:
     return None
 
 
-def _guessed(root: Path, uri: str, wells: dict[str, WellAddress]) -> dict[str, Any]:
+def _guessed(root: Place, uri: str, wells: dict[str, WellAddress]) -> dict[str, Any]:
     layout = Layout.around(wells.values())
     names = [path.rpartition("/")[2] for path in wells]
     width = max((len(name) for name in names if name.startswith("0")), default=0)
@@ -60,7 +61,8 @@ def _guessed(root: Path, uri: str, wells: dict[str, WellAddress]) -> dict[str, A
     for path in sorted(wells):
         try:
             field = next(iter(ngff.read_well(read_attributes(root / path, uri), uri)))
-            image = ZarrImage(root / path / field, uri)
+            group: Any = root / path / field
+            image = ZarrImage(group, uri)
         except PolystoreError:
             continue
         ours["channels"] = [{"name": c.name, "color": c.color} for c in image.info.channels]
