@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,7 +24,7 @@ from ...hcs import ngff
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.spec import Acquisition
-from ...metadata import atomic_write_json, file_lock, read_json
+from ...metadata import atomic_update_json, atomic_write_json, file_lock, read_json
 from ...metadata.changes import Change
 from ...metadata.document import apply_change
 from ...settings import get_settings
@@ -80,6 +81,7 @@ def commit_well(
             plate.group(well).rename(staged.folder.with_name("refused"))
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
             raise
+        _count_acquisitions(plate, well)
 
 
 def forget_consolidated(plate: ZarrPlate) -> None:
@@ -185,6 +187,33 @@ def _list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
     apply_change(plate.document_path, change, get_settings().lock_timeout)
 
 
+def _count_acquisitions(plate: ZarrPlate, well: str) -> None:
+    """Let the plate say of each acquisition how many fields a well has at most."""
+    fields = Counter(a for a in plate._acquisitions_of(well).values() if a is not None)
+
+    def is_more() -> bool:
+        document = plate._facts().document
+        most = (
+            zip(document.acquisitions, document.acquisition_fields, strict=False)
+            if document
+            else ()
+        )
+        return any(fields[acquisition.id] > known for acquisition, known in most)
+
+    def change(content: dict[str, Any]) -> dict[str, Any]:
+        attributes = attributes_in(plate.document_path, content, plate.uri)
+        for entry in attributes.get("ome", attributes)["plate"]["acquisitions"]:
+            count = max(entry["maximumfieldcount"], fields[entry["id"]])
+            entry["maximumfieldcount"] = count
+        return content
+
+    if is_more():
+        plate.refresh()  # others may have said it meanwhile
+        if is_more():
+            atomic_update_json(plate.document_path, change, get_settings().lock_timeout)
+            plate.refresh()
+
+
 def _places(version: ngff.Version) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Paths of the NGFF object and of the attributes in an attributes file."""
     return (("attributes", "ome"), ("attributes",)) if version == "0.5" else ((), ())
@@ -246,6 +275,10 @@ def replace_document(
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
+        most = {a["id"]: a["maximumfieldcount"] for a in body["plate"].get("acquisitions", ())}
+        for entry in old.get("acquisitions", ()):
+            if "maximumfieldcount" in entry and entry["id"] in most:
+                entry["maximumfieldcount"] = most[entry["id"]]
         body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
