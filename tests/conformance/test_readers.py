@@ -98,12 +98,19 @@ def _read(python: str, plates: list[Path], names: list[str]) -> list[dict[str, A
     return [seen[str(plate)] for plate in plates]
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two wells of two fields in two acquisitions, two channels, labels, all kinds of tables."""
-    path = tmp_path_factory.mktemp("written") / "p.zarr"
-    times = ["before", "after"]
-    size, config = (2.0, 0.65, 0.65), KINDS[request.param]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kind -> a plate of two wells with all that a plate can have."""
+    folder = tmp_path_factory.mktemp("written")
+    paths = {kind: folder / f"{kind.replace(' ', '-')}.zarr" for kind in KINDS}
+    for kind, path in paths.items():
+        _write(path, KINDS[kind])
+    return paths
+
+
+def _write(path: Path, config: ZarrConfig) -> None:
+    """Two fields in two acquisitions, two channels, labels, all kinds of tables."""
+    times, size = ["before", "after"], (2.0, 0.65, 0.65)
     plate = ps.create_plate(path, 96, ["DAPI", "GFP"], size, acquisitions=times, config=config)
     rng = np.random.default_rng(0)
     made = ps.provenance("simulate", "1", parameters={"seed": 0})
@@ -115,7 +122,6 @@ def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         plate.write_table(f"{well}/0/tables/nuclei.csv", [{"label": 1, "area": 3}])
     plate.write_table("tables/counts.csv", [{"well": "A/12", "n": 3}])
     plate.write_conditions([{"row": "A", "column": 12, "drug": "x"}])
-    return path
 
 
 def _digests(path: Path) -> dict[str, str]:
@@ -200,12 +206,24 @@ def _windows(path: Path) -> list[dict[str, float]]:
     return [channel["window"] for channel in body["omero"]["channels"]]
 
 
-def test_readers_of_this_environment_see_the_plate_as_written(written: Path) -> None:
-    _check(written, *_read(sys.executable, [written], HERE))
+def test_readers_of_this_environment_see_the_plates_as_written(written: dict[str, Path]) -> None:
+    plates = list(written.values())
+    for path, seen in zip(plates, _read(sys.executable, plates, HERE), strict=True):
+        _check(path, seen)
 
 
-def test_all_readers_see_the_plate_as_written(written: Path, apart: str) -> None:
-    _check(written, *_read(apart, [written], APART))
+@pytest.fixture(scope="module")
+def seen_apart(written: dict[str, Path], apart: str) -> dict[str, dict[str, Any]]:
+    """Kind -> reader -> what it saw."""
+    return dict(zip(written, _read(apart, list(written.values()), APART), strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_readers_see_the_plate_as_written(
+    written: dict[str, Path], seen_apart: dict[str, dict[str, Any]], kind: str
+) -> None:
+    assert set(seen_apart[kind]) == set(APART)
+    _check(written[kind], seen_apart[kind])
 
 
 def test_pixels_of_every_configuration_are_read_by_zarr_python_tensorstore_and_iohub(
@@ -244,10 +262,12 @@ def test_all_readers_open_the_plate_of_the_demonstration(
     assert seen["tensorstore"] == _digests(folder / "plate.zarr")
 
 
-def test_a_reader_that_meets_a_broken_plate_is_noticed(written: Path, tmp_path: Path) -> None:
+def test_a_reader_that_meets_a_broken_plate_is_noticed(
+    written: dict[str, Path], tmp_path: Path
+) -> None:
     """The check itself can fail."""
     broken = tmp_path / "broken.zarr"
-    shutil.copytree(written, broken)
+    shutil.copytree(written["0.5 sharded"], broken)
     shutil.rmtree(broken / "A" / "12" / "0" / "0")
     seen = _read(sys.executable, [broken], HERE)
     with pytest.raises(AssertionError):
