@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from .commit import (
 from .nodes import find_document, read_attributes
 from .plate import ZarrPlate
 from .staging import staging_root
+from .store_path import at_once
 from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
@@ -83,8 +84,10 @@ def repair(root: Path, uri: str) -> list[Finding]:
         kept = document.without_wells(gone)
         for well in on_disk:
             kept = kept.with_well(well, 1)
-        count, counts = _most_fields(plate, on_disk)
-        kept = replace(kept, field_count=count, acquisition_fields=counts)
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        kept = replace(kept, field_count=count)
+        if plate.document is None or document.acquisition_fields:  # not all plates say that
+            kept = replace(kept, acquisition_fields=counts)
         if gone and not kept.wells:
             unlist_wells(plate, content, gone)
         elif kept != plate.document and kept.wells:
@@ -97,6 +100,14 @@ def repair(root: Path, uri: str) -> list[Finding]:
 
 
 def _findings(plate: ZarrPlate) -> Iterator[Finding]:
+    yield from rules(plate)
+    if staging_root(plate.root).is_dir():
+        message = f"a writer that was killed left {staging_root(plate.root)}"
+        yield _finding("staging", plate, "", message)
+
+
+def rules(plate: ZarrPlate) -> Iterator[Finding]:
+    """What is wrong with a plate, wherever it is stored."""
     yield from _grid(plate)
     on_disk = _wells_on_disk(plate)
     for well in plate.wells:
@@ -107,7 +118,7 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
             yield _finding("unlisted-well", plate, well, "is complete but not listed")
     document = plate.document
     if document and set(document.wells) == set(on_disk):
-        count, counts = _most_fields(plate, on_disk)
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
         if document.field_count != count:
             message = f"field_count is {document.field_count}, but a well has {count} fields"
             yield _finding("field-count", plate, "", message)
@@ -117,8 +128,12 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
                 f"wells have {counts} fields in them"
             )
             yield _finding("field-count", plate, "", message)
-    for well in on_disk:
-        yield from _well(plate, well)
+    if isinstance(plate.root, Path):
+        for well in on_disk:
+            yield from _well(plate, well)
+    else:  # each question is a request
+        for found in at_once(lambda well: list(_well(plate, well)), on_disk):
+            yield from found
     for file in _unlisted_tables(plate, on_disk):
         inner = file.relative_to(plate.root).as_posix()
         message = "is not listed for other readers, or as it was before"
@@ -126,9 +141,6 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.is_consolidated or (plate.root / ".zmetadata").exists():
         message = "keeps a copy of all metadata (consolidated), which hides what is written later"
         yield _finding("consolidated", plate, "", message)
-    if staging_root(plate.root).is_dir():
-        message = f"a writer that was killed left {staging_root(plate.root)}"
-        yield _finding("staging", plate, "", message)
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:
@@ -158,10 +170,11 @@ def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
         yield from _field(plate, well, field)
 
 
-def _acquisitions(plate: ZarrPlate, well: str, listed: tuple[str, ...]) -> Iterator[Finding]:
+def _acquisitions(
+    plate: ZarrPlate, well: str, listed: Mapping[str, int | None]
+) -> Iterator[Finding]:
     known = {acquisition.id for acquisition in plate.acquisitions}
-    named = plate._acquisitions_of(well) if listed else {}
-    for field, acquisition in named.items():
+    for field, acquisition in listed.items():
         if acquisition is not None and acquisition not in known:
             message = f"belongs to acquisition {acquisition}, which the plate does not have"
         elif acquisition is None and len(known) > 1:
@@ -276,19 +289,21 @@ def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
     return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
-def _most_fields(plate: ZarrPlate, wells: Iterable[str]) -> tuple[int, tuple[int, ...]]:
+def most_fields(
+    plate: ZarrPlate, wells: Sequence[Mapping[str, int | None]]
+) -> tuple[int, tuple[int, ...]]:
     """The largest number of fields of a well, and of a well in each acquisition; at least 1."""
-    listed = [plate._acquisitions_of(well) for well in wells if _listed_fields(plate, well)]
-    counts = [Counter(fields.values()) for fields in listed]
+    counts = [Counter(fields.values()) for fields in wells]
     of_each = (max((c[a.id] for c in counts), default=1) for a in plate.acquisitions)
-    return max(map(len, listed), default=1), tuple(max(n, 1) for n in of_each)
+    return max(map(len, wells), default=1), tuple(max(n, 1) for n in of_each)
 
 
-def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:
+def _listed_fields(plate: ZarrPlate, well: str) -> dict[str, int | None]:
+    """Field -> acquisition, as the well says; none where it cannot be read."""
     try:
-        return plate._fields(well)
+        return plate._acquisitions_of(well)
     except (NotFoundError, PolystoreError):
-        return ()
+        return {}
 
 
 def _fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
