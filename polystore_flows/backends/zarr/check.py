@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,21 @@ def repair(root: Path, uri: str) -> list[Finding]:
             if find_document(row) is None:
                 add_group(row, row_attributes(plate), plate.version)
             _mend_well(plate, well)
-        wells = _wells_on_disk(plate)
-        gone = tuple(well for well in plate.wells if well not in wells)
-        count = max((len(_listed_fields(plate, well)) for well in wells), default=1)
-        there = ngff.PlateDocument(
-            plate.layout, tuple(wells), plate.name, count, plate.version, plate.acquisitions
+        document = plate.document or ngff.PlateDocument(
+            plate.layout, (), plate.name, 1, plate.version, plate.acquisitions
         )
-        if gone and not wells:
+        on_disk = _wells_on_disk(plate)
+        gone = tuple(well for well in document.wells if well not in on_disk)
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        kept = replace(document, wells=tuple(on_disk), field_count=count)
+        if plate.document is None or document.acquisition_fields:  # not all plates say that
+            kept = replace(kept, acquisition_fields=counts)
+        if gone and not kept.wells:
             unlist_wells(plate, content, gone)
-        elif wells and there != plate.document:
-            replace_document(plate, content, there, dict(plate.ours))
+        elif kept != plate.document and kept.wells:
+            replace_document(plate, content, kept, dict(plate.ours))
     forget_consolidated(plate)
-    for file in _unlisted_tables(plate, wells):
+    for file in _unlisted_tables(plate, on_disk):
         list_table(plate, file)
     return found
 
@@ -125,10 +129,18 @@ def rules(plate: ZarrPlate) -> Iterator[Finding]:
         if path not in grid:
             message = "holds a well, but the plate has none of this name; move it away"
             yield _finding("stray-well", plate, path, message, repairable=False)
-    count = max((len(_listed_fields(plate, well)) for well in on_disk), default=1)
-    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
-        message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
-        yield _finding("field-count", plate, "", message)
+    document = plate.document
+    if document and set(document.wells) == set(on_disk):
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        if document.field_count != count:
+            message = f"field_count is {document.field_count}, but a well has {count} fields"
+            yield _finding("field-count", plate, "", message)
+        elif document.acquisition_fields and document.acquisition_fields != counts:
+            message = (
+                f"maximumfieldcount of the acquisitions is {document.acquisition_fields}, but "
+                f"wells have {counts} fields in them"
+            )
+            yield _finding("field-count", plate, "", message)
     if isinstance(plate.root, Path):
         for well in on_disk:
             yield from _well(plate, well)
@@ -186,7 +198,9 @@ def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
         yield from _field(plate, well, field)
 
 
-def _acquisitions(plate: ZarrPlate, well: str, listed: dict[str, int | None]) -> Iterator[Finding]:
+def _acquisitions(
+    plate: ZarrPlate, well: str, listed: Mapping[str, int | None]
+) -> Iterator[Finding]:
     known = {acquisition.id for acquisition in plate.acquisitions}
     for field, acquisition in listed.items():
         if acquisition is not None and acquisition not in known:
@@ -309,11 +323,23 @@ def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
     return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
-def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:
+def most_fields(
+    plate: ZarrPlate, wells: Sequence[Mapping[str, int | None]]
+) -> tuple[int, tuple[int, ...]]:
+    """The largest number of fields of a well, and of a well in each acquisition; at least 1."""
+    counts = [Counter(fields.values()) for fields in wells]
+    of_each = (max((c[a.id] for c in counts), default=1) for a in plate.acquisitions)
+    return max(map(len, wells), default=1), tuple(max(n, 1) for n in of_each)
+
+
+def _listed_fields(plate: ZarrPlate, well: str) -> dict[str, int | None]:
+    """Field -> acquisition, as the well says; of a lost well JSON all, of a damaged one none."""
     try:
-        return plate._fields(well)
-    except (NotFoundError, PolystoreError):
-        return ()
+        return plate._acquisitions_of(well)
+    except NotFoundError:
+        return dict.fromkeys(fields_on_disk(plate, well))
+    except PolystoreError:
+        return {}
 
 
 def fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
