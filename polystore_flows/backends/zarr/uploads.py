@@ -116,7 +116,7 @@ def upload(
     revision = uuid.uuid4().hex[:8]
     claimed = not before and put_new(group / first, (staged / first).read_bytes())
     attributes = content["attributes"] if version == "0.5" else content
-    attributes[OURS] = {"image": image or revision}
+    attributes[OURS] = (attributes.get(OURS) or {}) | {"image": image or revision}
     if not claimed:
         for dataset in _datasets(content):
             dataset["path"] = f"{dataset['path']}-{revision}"
