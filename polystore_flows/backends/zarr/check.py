@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +77,24 @@ def repair(root: Path, uri: str) -> list[Finding]:
         for well in _wells_on_disk(plate):
             _mend_well(plate, well)
         document = plate.document or ngff.PlateDocument(
-            plate.layout, (), plate.name, 1, plate.version
+            plate.layout, (), plate.name, 1, plate.version, plate.acquisitions
         )
-        on_disk = set(_wells_on_disk(plate))
+        on_disk = sorted(_wells_on_disk(plate))
         gone = tuple(well for well in document.wells if well not in on_disk)
-        kept = ngff.PlateDocument(
-            document.layout,
-            tuple(well for well in document.wells if well in on_disk),
-            document.name,
-            1,
-            document.version,
-        )
-        for well in sorted(on_disk):
-            kept = kept.with_well(well, len(_listed_fields(plate, well)))
+        kept = document.without_wells(gone)
+        for well in on_disk:
+            kept = kept.with_well(well, 1)
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        kept = replace(kept, field_count=count)
+        if plate.document is None or document.acquisition_fields:  # not all plates say that
+            kept = replace(kept, acquisition_fields=counts)
         if gone and not kept.wells:
             unlist_wells(plate, content, gone)
         elif kept != plate.document and kept.wells:
             replace_document(plate, content, kept, dict(plate.ours))
         shutil.rmtree(staging_root(root), ignore_errors=True)
     forget_consolidated(plate)
-    for file in _unlisted_tables(plate, sorted(on_disk)):
+    for file in _unlisted_tables(plate, on_disk):
         list_table(plate, file)
     return found
 
@@ -117,10 +116,18 @@ def rules(plate: ZarrPlate) -> Iterator[Finding]:
     for well in on_disk:
         if well not in plate.wells:
             yield _finding("unlisted-well", plate, well, "is complete but not listed")
-    count = max((len(_listed_fields(plate, well)) for well in on_disk), default=1)
-    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
-        message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
-        yield _finding("field-count", plate, "", message)
+    document = plate.document
+    if document and set(document.wells) == set(on_disk):
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        if document.field_count != count:
+            message = f"field_count is {document.field_count}, but a well has {count} fields"
+            yield _finding("field-count", plate, "", message)
+        elif document.acquisition_fields and document.acquisition_fields != counts:
+            message = (
+                f"maximumfieldcount of the acquisitions is {document.acquisition_fields}, but "
+                f"wells have {counts} fields in them"
+            )
+            yield _finding("field-count", plate, "", message)
     if isinstance(plate.root, Path):
         for well in on_disk:
             yield from _well(plate, well)
@@ -163,10 +170,11 @@ def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
         yield from _field(plate, well, field)
 
 
-def _acquisitions(plate: ZarrPlate, well: str, listed: tuple[str, ...]) -> Iterator[Finding]:
+def _acquisitions(
+    plate: ZarrPlate, well: str, listed: Mapping[str, int | None]
+) -> Iterator[Finding]:
     known = {acquisition.id for acquisition in plate.acquisitions}
-    named = plate._acquisitions_of(well) if listed else {}
-    for field, acquisition in named.items():
+    for field, acquisition in listed.items():
         if acquisition is not None and acquisition not in known:
             message = f"belongs to acquisition {acquisition}, which the plate does not have"
         elif acquisition is None and len(known) > 1:
@@ -281,11 +289,21 @@ def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
     return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
-def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:
+def most_fields(
+    plate: ZarrPlate, wells: Sequence[Mapping[str, int | None]]
+) -> tuple[int, tuple[int, ...]]:
+    """The largest number of fields of a well, and of a well in each acquisition; at least 1."""
+    counts = [Counter(fields.values()) for fields in wells]
+    of_each = (max((c[a.id] for c in counts), default=1) for a in plate.acquisitions)
+    return max(map(len, wells), default=1), tuple(max(n, 1) for n in of_each)
+
+
+def _listed_fields(plate: ZarrPlate, well: str) -> dict[str, int | None]:
+    """Field -> acquisition, as the well says; none where it cannot be read."""
     try:
-        return plate._fields(well)
+        return plate._acquisitions_of(well)
     except (NotFoundError, PolystoreError):
-        return ()
+        return {}
 
 
 def _fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:

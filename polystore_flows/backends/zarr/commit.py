@@ -12,18 +12,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import AlreadyExistsError, MismatchError
+from ...errors import AlreadyExistsError, CorruptMetadataError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.spec import Acquisition
-from ...metadata import atomic_write_json, file_lock, read_json
+from ...metadata import atomic_update_json, atomic_write_json, file_lock, read_json
 from ...metadata.changes import Change
 from ...metadata.document import apply_change
 from ...settings import get_settings
@@ -166,8 +167,10 @@ def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
     Raises:
         MismatchError: the plate was made anew, or its fields are unlike those of the well.
     """
-    fields = len(plate._fields(staged.well))
+    acquisitions = plate._acquisitions_of(staged.well)
+    fields = len(acquisitions)
     if listed and plate.document is not None and plate.document.field_count >= fields:
+        _count_acquisitions(plate, acquisitions)
         return
     body, inner = _places(plate.version)
     change = Change(create=False)
@@ -184,7 +187,38 @@ def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
         change.agree(*inner, OURS, "field", value=field)
         change.default(*inner, OURS, "windows", value=staged.windows)
     change.drop("consolidated_metadata")
-    apply_change(plate.document_path, change, get_settings().lock_timeout)
+    try:
+        apply_change(plate.document_path, change, get_settings().lock_timeout)
+    except CorruptMetadataError as error:
+        raise CorruptMetadataError(f"{plate.uri}: {error}") from error
+    _count_acquisitions(plate, acquisitions)
+
+
+def _count_acquisitions(plate: ZarrPlate, well: Mapping[str, int | None]) -> None:
+    """Let the plate say of each acquisition how many fields a well has at most."""
+    fields = Counter(a for a in well.values() if a is not None)
+
+    def is_more() -> bool:
+        document = plate._facts().document
+        most = (
+            zip(document.acquisitions, document.acquisition_fields, strict=False)
+            if document
+            else ()
+        )
+        return any(fields[acquisition.id] > known for acquisition, known in most)
+
+    def change(content: dict[str, Any]) -> dict[str, Any]:
+        attributes = attributes_in(plate.document_path, content, plate.uri)
+        for entry in attributes.get("ome", attributes)["plate"]["acquisitions"]:
+            count = max(entry["maximumfieldcount"], fields[entry["id"]])
+            entry["maximumfieldcount"] = count
+        return content
+
+    if is_more():
+        plate.refresh()  # others may have said it meanwhile
+        if is_more():
+            atomic_update_json(plate.document_path, change, get_settings().lock_timeout)
+            plate.refresh()
 
 
 def _places(version: ngff.Version) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -264,6 +298,10 @@ def with_document(
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
+        most = {a["id"]: a["maximumfieldcount"] for a in body["plate"].get("acquisitions", ())}
+        for entry in old.get("acquisitions", ()):
+            if "maximumfieldcount" in entry and entry["id"] in most:
+                entry["maximumfieldcount"] = most[entry["id"]]
         body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")

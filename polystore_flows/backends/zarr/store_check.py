@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import PolystoreError
 from ...hcs import ngff
-from .check import Finding, rules
+from .check import Finding, most_fields, rules
 from .commit import with_document
 from .nodes import OURS, attributes_in, find_document, read_attributes
 from .store_path import StorePath, at_once
@@ -86,19 +86,21 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
 
 
 def _count_fields(plate: WritableStoredPlate) -> None:
-    """Set ``field_count`` to the largest number of fields in a well."""
+    """Set ``field_count``, and that of each acquisition, to the largest number in a well."""
     plate.refresh()
-    counts = at_once(lambda well: len(plate._fields(well)), plate.wells)
+    listed = at_once(plate._acquisitions_of, plate.wells)
     path: Any = plate.document_path
 
     def counted(content: dict[str, Any]) -> dict[str, Any]:
         attributes = attributes_in(path, content, plate.uri)
         if "plate" not in attributes.get("ome", attributes):
             return content
-        document = replace(ngff.read_plate(attributes, plate.uri), field_count=max(counts))
+        count, counts = most_fields(plate, listed)
+        now = ngff.read_plate(attributes, plate.uri)
+        document = replace(now, field_count=count, acquisition_fields=counts)
         return with_document(plate, content, document, attributes.get(OURS) or {})
 
-    if counts:
+    if listed:
         update(path, counted)
 
 
