@@ -15,10 +15,11 @@ import zarr
 import zarr.storage
 
 import polystore_flows as ps
-from polystore_flows.backends.zarr import store_check
+from polystore_flows.backends.zarr import arrays, store_check, uploads
 from polystore_flows.backends.zarr.store_path import StorePath
 from polystore_flows.errors import (
     AlreadyExistsError,
+    ConflictError,
     CorruptDataError,
     MismatchError,
     NotFoundError,
@@ -283,6 +284,52 @@ def test_parts_are_deleted_with_all_that_is_stored_of_them(plate):
     assert keys(plate) == {}
     with pytest.raises(NotFoundError):
         ps.delete(uri)
+
+
+def test_a_field_that_is_added_while_the_last_other_is_deleted_is_not_lost(uri):
+    """The well is taken off the plate's list then, and must come back."""
+    plate, tiny = new(uri, levels=1), noise(shape=(1, 2, 1, 8, 8))
+    added = range(1, 9)
+
+    def add():
+        mine = ps.open_plate(uri, "r+")
+        for field in added:
+            mine.write_image("B/3", field, tiny)
+
+    def delete():
+        mine = ps.open_plate(uri, "r+")
+        for _ in added:
+            mine.write_image("B/3", 0, tiny, overwrite=True)
+            ps.delete(f"{uri}/B/3/0")
+
+    with ThreadPoolExecutor(2) as pool:
+        for job in [pool.submit(add), pool.submit(delete)]:
+            job.result()
+    assert set(map(str, added)) <= set(ps.open_plate(uri)["B/3"].fields)
+    np.testing.assert_array_equal(ps.load(f"{uri}/B/3/8"), tiny)
+    check(plate, repair=True)
+    assert check(plate) == []
+
+
+def test_labels_of_a_field_that_is_replaced_meanwhile_are_refused(plate, monkeypatch):
+    plate.write_image("B/3", 0, noise())
+    real = arrays.write_label
+
+    def slow(*args, **options):
+        plate.write_image("B/3", 0, noise(1), overwrite=True)
+        real(*args, **options)
+
+    monkeypatch.setattr(arrays, "write_label", slow)
+    with pytest.raises(ConflictError, match="was replaced meanwhile"):
+        plate.write_label("B/3", 0, "nuclei", noise()[:, :1])
+    assert ps.open_plate(plate.uri)["B/3"].image(0).labels == ()
+    assert not any("labels" in key for key in keys(plate))
+
+
+def test_large_shards_are_sent_too(plate, monkeypatch):
+    monkeypatch.setattr(uploads, "_LARGE", 1000)
+    plate.write_image("B/3", 0, noise())
+    np.testing.assert_array_equal(ps.load(f"{plate.uri}/B/3/0"), noise())
 
 
 def test_fields_look_new_to_workflow_engines_when_they_are_touched(plate):
