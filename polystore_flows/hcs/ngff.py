@@ -285,7 +285,7 @@ def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
         Channel(str(entry.get("label", i)), _color(entry))
         for i, entry in enumerate((body.get("omero") or {}).get("channels") or ())
     )
-    paths = tuple(dataset.path for dataset in scale_of.datasets)
+    paths = tuple(_inside(dataset.path, where) for dataset in scale_of.datasets)
     return ImageDocument(axes, paths, (size["z"], size["y"], size["x"]), channels)
 
 
@@ -300,9 +300,21 @@ def labels_attributes(names: Sequence[str], version: Version) -> Attributes:
     return _made("labels", "LabelsAttrs", version, {"labels": list(names)})
 
 
-def read_labels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def read_labels(attributes: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Names of the label images that a ``labels`` group lists."""
-    return tuple((attributes.get("ome") or attributes).get("labels") or ())
+    names = (attributes.get("ome") or attributes).get("labels") or ()
+    return tuple(_inside(name, where) for name in names)
+
+
+def _inside(path: Any, where: str) -> str:
+    """`path`, which is to be looked up in a group.
+
+    Raises:
+        CorruptMetadataError: it leads out of the group.
+    """
+    if not isinstance(path, str) or not path or path[0] == "/" or {"..", "."} & {*path.split("/")}:
+        raise CorruptMetadataError(f"{where} lists the path {path!r}, which is none inside of it")
+    return path
 
 
 def _multiscale(

@@ -27,6 +27,7 @@ from ...hcs.spec import Acquisition
 from ...metadata import atomic_update_json, atomic_write_json, file_lock, read_json
 from ...metadata.changes import Change
 from ...metadata.document import apply_change
+from ...metadata.paths import sync_folder
 from ...settings import get_settings
 from .locks import locked
 from .nodes import (
@@ -40,7 +41,7 @@ from .nodes import (
     with_attributes,
 )
 from .plate import ZarrPlate
-from .staging import put, sync_folder, sync_tree
+from .staging import put, sync_tree
 
 _OURS_TO_SAY = ("version", "field_count", "rows", "columns", "wells", "name")
 """Keys of a plate's NGFF object that are replaced; others stay, acquisitions for example."""
@@ -80,7 +81,7 @@ def commit_well(
         try:
             list_well(plate, staged, listed=listed)
         except MismatchError:  # another writer's first field came before ours
-            plate.group(well).rename(staged.folder.with_name("refused"))
+            _take_back(plate, staged)
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
             raise
 
@@ -148,14 +149,23 @@ def _place_well(plate: ZarrPlate, staged: StagedWell, *, keep_others: bool) -> N
     present = plate.present(well)
     if present and keep_others:
         for field in staged.images:
-            put(folder / field, target / field)
+            put(folder / field, target / field, plate.root)
         said = ngff.read_well(read_attributes(folder, plate.uri), plate.uri)
         set_fields(plate, well, ordered({*present, *said}), said)
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
         sync_tree(folder / "tables")
-    put(folder, target)
+    put(folder, target, plate.root)
+
+
+def _take_back(plate: ZarrPlate, staged: StagedWell) -> None:
+    """Undo that a whole well was placed."""
+    target = plate.group(staged.well)
+    if staged.folder.exists():  # what it replaced: tables
+        put(staged.folder, target, plate.root)
+    else:
+        target.rename(staged.folder)
 
 
 def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
@@ -366,7 +376,7 @@ def ordered(fields: Iterable[str]) -> list[str]:
 def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
     if find_document(row) is not None:
         return
-    make_group(folder, {}, plate.version)
+    make_group(folder, row_attributes(plate), plate.version)
     sync_tree(folder)
     try:
         folder.rename(row)
@@ -377,6 +387,12 @@ def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
             part.replace(row / part.name)
         sync_folder(row)
     sync_folder(row.parent)
+
+
+def row_attributes(plate: ZarrPlate) -> ngff.Attributes:
+    """What a row's group holds: a copy of what the plate was made with, for `rebuild`."""
+    ours = {key: value for key, value in plate.ours.items() if key not in ("field", "windows")}
+    return {OURS: _grid(plate) | ours}
 
 
 def _grid(plate: ZarrPlate) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def change_labels(
     before: list[str] = []
 
     def edit(content: dict[str, Any]) -> dict[str, Any]:
-        before[:] = ngff.read_labels(attributes_in(path, content, str(path)))
+        before[:] = ngff.read_labels(attributes_in(path, content, str(path)), str(path))
         made = ngff.labels_attributes(sorted(set(change(before))), version)
         return with_attributes(path, content, made)
 
