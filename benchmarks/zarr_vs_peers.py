@@ -1,7 +1,7 @@
-"""How fast OME-Zarr plates are written and read: polystore 0.6.3, ngio, iohub and others, and ours.
+"""How fast OME-Zarr plates are written and read, by polystore, ngio, iohub and others, and ours.
 
-``python benchmarks/zarr_vs_peers.py`` takes some twenty minutes, ``--quick`` about five. A well has 4
-fields of 3 channels, 5 z and 1080 x 1080 pixels of uint16, noise with blobs, 140 MB; all have one
+``python benchmarks/zarr_vs_peers.py`` takes some twenty minutes, ``--quick`` about five. A well has
+4 fields of 3 channels, 5 z and 1080 x 1080 pixels of uint16, noise with blobs, 140 MB; all have one
 pyramid level. The engines are run in turn, round after round, each in a process of its own and the
 order turned in each round, so that whatever else the machine does meets them all; what counts are
 ratios of medians over the rounds.
@@ -79,13 +79,13 @@ def environment(folder: Path, python: str, *packages: str) -> str:
     return inside
 
 
-def pythons(chosen: Sequence[str], folder: Path) -> dict[str, str]:
+def pythons(chosen: Sequence[str], python: str, folder: Path) -> dict[str, str]:
     """Engine -> a Python that has it."""
     found = {"ours": sys.executable}
-    peers = {"ngio", "iohub", "iohub-tensorstore", "zarr-python", "tensorstore", "tifffile", "numpy"}
+    peers = set(LABELS) - {"ours", "polystore"}
     if peers & set(chosen):
         packages = ("ngio", "iohub", "tensorstore", "zarr", "tifffile", "numpy")
-        found |= dict.fromkeys(peers, environment(folder / "peers", "3.12", *packages))
+        found |= dict.fromkeys(peers, environment(folder / "peers", python, *packages))
     if "polystore" in chosen:
         old = environment(folder / "polystore", sys.executable, "polystore==0.6.3")
         found["polystore"] = old
@@ -240,6 +240,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--side", type=int, default=1080, help="of a plane, in pixels")
     parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS))
+    parser.add_argument("--python", default="3.12", help="of the peers; iohub needs 3.12 or newer")
     parser.add_argument("--folder", type=Path, default=Path.cwd(), help="on the disk to measure")
     parser.add_argument("--plot", type=Path, default=Path("zarr-vs-peers.png"))
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
@@ -248,7 +249,7 @@ def main() -> int:
         arguments.rounds = arguments.plate_rounds = 1
         arguments.sizes = [size for size in arguments.sizes if size < 1536]
     with TemporaryDirectory(dir=arguments.folder) as folder:
-        interpreters = pythons(arguments.only, Path(folder))
+        interpreters = pythons(arguments.only, arguments.python, Path(folder))
         results = measure(arguments, interpreters, Path(folder))
     print("Medians of", arguments.rounds, "rounds:\n")
     print(table(results))
