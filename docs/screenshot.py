@@ -1,7 +1,4 @@
-"""Draw ``images/report-demo.png`` from the folder of a demonstration.
-
-    polystore-flows demo out && python docs/screenshot.py out
-"""
+"""Draw ``images/report-demo.png``; its argument is the folder of ``polystore-flows demo``."""
 
 import shutil
 import sys
