@@ -52,7 +52,7 @@ class WellTiles:
     binning: int = 1
     """Pixels of the image for one that was measured, along y and x."""
     provenance: Provenance | None = None
-    """Where its first field comes from, if the plate tells it."""
+    """Where its images come from, as the first field that tells it does."""
     problems: list[str] = field(default_factory=list)
     """Why something could not be read."""
 
@@ -95,7 +95,6 @@ def _read_well(plate: Plate, name: str, most: int, side: int) -> WellTiles:
     try:
         well = plate[name]
         made.listed = len(well.fields)
-        made.provenance = well.provenance(well.fields[0]) if well.fields else None
     except (PolystoreError, OSError) as error:
         made.problems.append(str(error))
         return made
@@ -103,6 +102,7 @@ def _read_well(plate: Plate, name: str, most: int, side: int) -> WellTiles:
     for field_name in well.fields[:most]:
         try:
             planes, image = _read_field(well, field_name, side)
+            made.provenance = made.provenance or well.provenance(field_name)
             made.fields.append(_small(planes, image, field_name, side, made))
         except (PolystoreError, OSError) as error:
             made.problems.append(str(error))

@@ -1,7 +1,7 @@
 """The report in a real browser: what is drawn, hovered, chosen, opened and typed."""
 
 import pytest
-from conftest import EVIL, violations
+from browser_pages import EVIL, violations
 
 pytestmark = pytest.mark.browser
 

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from report_plates import picture
 
 import polystore_flows as ps
 from polystore_flows.hcs.layout import Layout
@@ -90,6 +91,18 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown(tmp_path, make_plate)
     assert "A/2/0" in partial.problems[0]
     assert not gone.fields
     assert "B/1" in gone.problems[0]
+
+
+def test_a_well_whose_first_field_is_broken_is_shown_by_the_others(tmp_path, make_plate):
+    """Its provenance is then asked of the next field; nothing else of the well is lost."""
+    plate = make_plate(tmp_path, ())
+    made = ps.Provenance("segment")
+    plate.write_well("A/1", {0: picture(0, 2), 1: picture(0, 2)}, provenance=made)
+    (plate.root / "A" / "1" / "0" / "zarr.json").unlink()
+    (well,) = read_wells(plate, fields=4, workers=1)
+    assert [field.name for field in well.fields] == ["1"]
+    assert well.provenance.tool == "segment"
+    assert len(well.problems) == 1
 
 
 def test_an_image_with_other_channels_than_its_plate_is_a_problem(tmp_path, make_plate):

@@ -39,7 +39,9 @@ class PlateGrid {
       button.style.setProperty("--well", colour);
       button.style.setProperty("--on", colour && inkOn(colour));
       button.textContent = roomy && value !== null ? show(value) : "";
-      button.setAttribute("aria-label", `${this.name(place)}: ${this.state(well) ?? show(value)}`);
+      const state = this.state(well);
+      const told = state && value === null ? [state] : [show(value), ...(state ? [state] : [])];
+      button.setAttribute("aria-label", `${this.name(place)}: ${told.join(", ")}`);
     }
     this.column = column;
     byId("legend").replaceChildren(...scale.legend(), ...this.keys(column));
