@@ -30,7 +30,7 @@ BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE
 def _text(page: str) -> str:
     """A page, with the files that it takes in."""
     text = (ROOT / page).read_text()
-    return re.sub(r'--8<-- "(.+?)"', lambda found: (ROOT / found[1]).read_text(), text)
+    return re.sub(r"--8<--\n(.+)\n--8<--\n", lambda found: (ROOT / found[1]).read_text(), text)
 
 
 def _blocks(page: str) -> list[tuple[str, str, str]]:
@@ -170,6 +170,9 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     assert "WARNING" not in done.stderr
     html = (tmp_path / "site" / "index.html").read_text()
     assert not re.search(r"<(?:script|img)[^>]+src=\"https?:", html)  # nothing from elsewhere
+    worked = (tmp_path / "site" / "backends" / "index.html").read_text()
+    assert "_backend_type" in worked  # the example's files are taken in
+    assert "8&lt;" not in worked
 
 
 @pytest.mark.slow
