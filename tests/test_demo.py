@@ -1,5 +1,6 @@
 """The demonstration and its Snakefile, run for real on real images."""
 
+import base64
 import os
 import re
 import signal
@@ -109,6 +110,16 @@ def test_one_touched_raw_well_reruns_that_well_and_what_depends_on_it(finished):
     assert jobs == {"well": 1, "plate_table": 1, "heat_map": 1, "plate_report": 1, "all": 1}
     assert "wildcards: well=C/3" in said
     assert "Nothing to be done" in run_snakemake(finished)[0]
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_holds_the_page(finished, tmp_path):
+    """``report()`` of the Snakefile embeds it, byte for byte."""
+    snakefile = demo.find_example() / "Snakefile"
+    words = ["--snakefile", snakefile, "--directory", finished, "--report", tmp_path / "all.html"]
+    subprocess.run([sys.executable, "-m", "snakemake", *words], check=True, capture_output=True)
+    page = base64.b64encode((finished / "report.html").read_bytes()).decode()
+    assert page in (tmp_path / "all.html").read_text()
 
 
 @pytest.mark.slow
