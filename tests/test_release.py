@@ -52,8 +52,10 @@ def test_every_change_note_has_a_kind_and_comes_into_the_change_notes():
 def built(tmp_path_factory):
     """The folder with the wheel and the sdist of both distributions."""
     folder = tmp_path_factory.mktemp("dist")
+    installer = "uv" if shutil.which("uv") else "pip"  # uv is ten times as fast
+    build = (sys.executable, "-m", "build", "--installer", installer, "--outdir", folder)
     for project in (ROOT, ROOT / "snakemake_storage_plugin"):
-        run(sys.executable, "-m", "build", "--outdir", folder, project)
+        run(*build, project)
     return folder
 
 
