@@ -193,6 +193,9 @@ class DiskBackend(FileBackend):
             if is_file:
                 yield inner
 
+    def _touch(self, place: Place) -> None:
+        os.utime(place.path)
+
     def _delete_all(self, place: Place) -> None:
         target = Path(place.path)
         _remove(target)

@@ -100,6 +100,19 @@ class FileBackend(StorageBackend, PlateStore):
     def _delete_all(self, place: Place) -> None:
         """Remove a file, link or directory with all below it."""
 
+    def _times_below(self, place: Place) -> dict[str, float]:
+        """Path of each file below a directory, relative to it -> its time."""
+        found = {}
+        for inner in self._files_below(place, True):
+            stat = self._stat(self._place(place.below(inner)))
+            if stat is not None:  # else it was removed just now
+                found[inner] = stat.mtime
+        return found
+
+    def _touch(self, place: Place) -> None:
+        """Make a file or directory look written now."""
+        raise io.UnsupportedOperation("this backend cannot change times")
+
     def open_binary(self, identifier: Identifier) -> BinaryIO:
         """Open a file for reading; seekable. The caller closes it.
 
@@ -235,6 +248,31 @@ class FileBackend(StorageBackend, PlateStore):
             return
         with os_errors(place, writing=True):
             self._delete_all(place)
+
+    def touch(self, path: Identifier) -> None:
+        """Make a file, a directory or a part of a plate look written now; links are followed.
+
+        Of a part the last file is touched: it is as new as the newest of them.
+        """
+        place = self._place(path)
+        part = self._part(place, unless=self._known(place) is not None)
+        if part is not None and self._has_part(place):
+            folder_plate().touch_part(self, part.root, part.address)
+            return
+        with os_errors(place, writing=True):
+            if self._kind(place) is None:
+                raise FileNotFoundError(errno.ENOENT, "is not there")
+            self._touch(place)
+
+    def survey(self, uri: Identifier, kind: str) -> dict[str, float] | None:
+        """Wells and fields of a plate in a folder with their times, from two listings."""
+        if kind != "image":
+            return None
+        place = self._place(uri)
+        with os_errors(place):
+            times = self._times_below(place)
+        found: dict[str, float] = folder_plate().survey_images(self, self._plate_text(uri), times)
+        return found
 
     def open_plate(self, uri: Identifier, mode: Mode = "r") -> Plate:
         """Open a folder of images as a plate; see the contract."""

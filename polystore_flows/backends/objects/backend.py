@@ -11,19 +11,18 @@ What one object can promise is atomic: writing, reading and copying one. What ta
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, ClassVar
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import obstore
 
 from ...contracts import Identifier, Stat
 from ...errors import (
     AlreadyExistsError,
-    ConflictError,
     NotFoundError,
     StoreUnavailableError,
     UnsupportedError,
@@ -32,13 +31,14 @@ from ...errors import (
 from ...settings import ObjectStoreSettings
 from ...uri import parse_uri
 from ..files import FileBackend, Place, os_errors
+from .conditional import ConditionalObjects
+from .conditional import key_of as _key
 from .errors import NoBucketError, object_errors, status_of
 from .reader import FIRST, open_ranges
 from .stores import Store, open_store
-from .trees import DIRECTORY, copy_objects, object_stat
+from .trees import DIRECTORY, copy_objects, object_stat, touch_object
 
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
-_SECRET = re.compile(r"secret|token|key|credential|password")
 _WRITE = "polystorewrite"
 """User metadata that tells a writer its own object, should the answer to a put be lost."""
 
@@ -46,7 +46,7 @@ _process: int | None = None
 """The process that first used obstore: its threads do not survive a fork."""
 
 
-class ObjectsBackend(FileBackend):
+class ObjectsBackend(ConditionalObjects, FileBackend):
     """Objects of S3 and of servers that speak its protocol; threads may share it.
 
     Holds no connection and no secret when pickled. Identifiers are URIs.
@@ -57,7 +57,6 @@ class ObjectsBackend(FileBackend):
     """
 
     _backend_type = "s3"
-    _condition: ClassVar[str] = "e_tag"
 
     def __init__(self, *, store: ObjectStoreSettings | None = None) -> None:
         self._given = store
@@ -134,55 +133,16 @@ class ObjectsBackend(FileBackend):
         self._place(path)
         return False
 
-    # Documents, see ``metadata.objects``.
+    def upload(self, file: Path, identifier: Identifier) -> None:
+        """Store the local `file`, in parts where it is large; overwrites an object.
 
-    def identity(self, identifier: Identifier) -> str:
-        """Text without secrets, equal where a bucket is reached by the same server and account."""
-        place = self._place(identifier)
-        config = {str(key): str(value) for key, value in self._store(place).config.items()}
-        told = {k: v for k, v in config.items() if not _SECRET.search(k) or k.endswith("key_id")}
-        return json.dumps([self._backend_type, place.path.partition("/")[0], told], sort_keys=True)
-
-    def read_with_etag(self, identifier: Identifier) -> tuple[bytes, str, dict[str, str]] | None:
-        """The object, what `write_if` takes to replace just this one, and its user metadata.
-
-        None where there is none. One request.
+        Atomic: a reader sees the old object or the new one.
         """
         place = self._place(identifier)
-        try:
-            with object_errors(place):
-                got = obstore.get(self._store(place), _key(place))
-                etag = got.meta[self._condition]  # type: ignore[literal-required]
-                return bytes(got.bytes()), str(etag), dict(got.attributes)
-        except NoBucketError:
-            raise
-        except NotFoundError:
-            return None
-
-    def write_if(
-        self,
-        data: bytes,
-        identifier: Identifier,
-        etag: str | None,
-        attributes: Mapping[str, str] | None = None,
-    ) -> str:
-        """Write the object only if it is still the one of `etag`; with None, if there is none.
-
-        Atomic, one request. Returns the new ETag.
-
-        Raises:
-            ConflictError: somebody else wrote or removed it; nothing was written.
-            StoreUnavailableError: the answer was lost; it may have been written.
-        """
-        place = self._place(identifier)
-        mode: Any = "create" if etag is None else {self._condition: etag}
-        try:
-            result = self._put(place, _key(place), data, mode=mode, attributes=attributes or {})
-        except AlreadyExistsError as error:
-            raise ConflictError(
-                f"{place}: was made by somebody else meanwhile; read it again"
-            ) from error
-        return str(result[self._condition])
+        if not _key(place) or self._is_directory(place):
+            with os_errors(place, writing=True):
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
+        self._put(place, _key(place), file)
 
     # What FileBackend asks for.
 
@@ -264,6 +224,18 @@ class ObjectsBackend(FileBackend):
             raise FileNotFoundError(errno.ENOENT, "is not there")
         return [meta["path"][start:] for meta in found if self._is_shown(place, meta)]
 
+    def _times_below(self, place: Place) -> dict[str, float]:
+        start = len(_key(place)) + 1 if _key(place) else 0
+        times = ((meta["path"], meta["last_modified"].timestamp()) for meta in self._below(place))
+        return {path[start:]: time for path, time in times}
+
+    def _touch(self, place: Place) -> None:
+        if self._head(place, _key(place)) is None:  # a directory is as new as its newest object
+            self._put(place, f"{_key(place)}/{DIRECTORY}", b"")
+            return
+        with object_errors(place):
+            touch_object(self._store(place), _key(place))
+
     def _delete_all(self, place: Place) -> None:
         key = _key(place)
         if not key:
@@ -311,7 +283,7 @@ class ObjectsBackend(FileBackend):
         self,
         place: Place,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         *,
         mode: Any = "overwrite",
         attributes: Mapping[str, str] | None = None,
@@ -406,7 +378,3 @@ class AzureBackend(ObjectsBackend):
 
 def _made(cls: type[ObjectsBackend], store: ObjectStoreSettings | None) -> ObjectsBackend:
     return cls(store=store)
-
-
-def _key(place: Place) -> str:
-    return place.path.partition("/")[2]

@@ -24,19 +24,19 @@ from ...contracts import (
     name_matches,
 )
 from ...errors import AlreadyExistsError, MismatchError, NotFoundError, UnsupportedError, URIError
-from ...hcs import ngff
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
 from . import check
-from .arrays import ZarrImage
+from .adopting import adopt
 from .batches import images_in, load_images, save_fields
 from .check import Finding
 from .commit import changing, set_labels, unlist_field, unlist_wells
 from .listing import children, is_directory, label_names, walk
-from .nodes import commit_time, find_document, read_attributes, translated, tree_size
+from .nodes import commit_time, find_document, translated, tree_size
 from .plate import ZarrPlate
 from .staging import staged, sync_tree
+from .survey import survey
 from .target import Target, parse_target
 from .writing import WritablePlate, create, make_folder, write_file
 
@@ -72,6 +72,12 @@ class ZarrBackend(StorageBackend, PlateStore):
         target = self._plate_target(uri)
         act = check.repair if repair else check.check
         return act(target.root, target.plate_uri)
+
+    def survey(self, uri: Identifier, kind: str) -> dict[str, float]:
+        """All parts of a kind and their times, see ``PlateStore``; reads the JSON of each well."""
+        target = self._plate_target(uri)
+        with translated(target.plate_uri):
+            return survey(target.root, target.plate_uri, kind)
 
     # Loading
 
@@ -228,33 +234,9 @@ class ZarrBackend(StorageBackend, PlateStore):
         else:
             raise MismatchError(f"{target.uri} is a well; give a dict of field -> array")
 
-    def adopt(self, folder: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
-        """Copy a complete field or well, a zarr tree in the local `folder`, into a plate.
-
-        It is read and written anew, so that what is listed is always complete and conformant;
-        atomic as `save`.
-        """
-        target = parse_target(identifier)
-        address = target.address
-        where = f"zarr:{folder}"
-        if address.kind not in ("well", "field"):
-            raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
-        parts = {str(address.field): folder}
-        if address.field is None:
-            fields = ngff.read_well(read_attributes(folder, where), where)
-            parts = {field: folder / field for field in fields}
-        images, labels = {}, {}
-        for field, part in parts.items():
-            image = ZarrImage(part, where)
-            images[field] = image.read()
-            labels[field] = {name: image.label(name).read() for name in image.labels}
-        target.open("r+").write_well(
-            str(address.well),
-            images,
-            labels,
-            overwrite=overwrite,
-            keep_others=address.kind == "field",
-        )
+    def adopt(self, local: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Copy a local field or well (a zarr tree), or a file, into a plate; atomic as `save`."""
+        adopt(local, parse_target(identifier), overwrite=overwrite)
 
     def touch(self, path: Identifier) -> None:
         """Make what `path` names look committed now, for workflow engines."""
