@@ -37,7 +37,10 @@ BAD = {
     "disk:///{folder}/../{file}": "'..'",
     "omero://user:secret@host/plate/1": "password",
     "zarr:///d/p.zarr/B/03/0?token=secret": "selects nothing",
-    "s3://bucket/key": "'s3:' is not one of this plugin",
+    "s3://bucket/key": "only if it is named: storage.polystore",
+    "ftp://host/a": "'ftp:' is not one of this plugin",
+    "zarr+http://host/p.zarr": "'zarr+http:' is not one of this plugin",
+    "omero://host/image/12": "names no plate",
     "memory://name/a": "memory belongs to one process",
     "zarr+memory://name/p.zarr": "memory belongs to one process",
     "raw/a.tif": "no scheme",
@@ -128,5 +131,5 @@ def test_local_paths_of_different_queries_are_never_equal_or_nested(found, below
 
 def test_local_copies_keep_names_that_programs_look_at():
     assert local_suffix("disk:///raw/a.ome.tif").endswith("/a.ome.tif")
-    assert local_suffix("zarr:///d/p.zarr/B/03/0").endswith("/B/03/0/@.zarr")
-    assert local_suffix("zarr:///d/p.zarr/tables/a.csv").endswith("/tables/a.csv/@.csv")
+    assert local_suffix("zarr:///d/p.zarr/tables/a.csv").endswith("/tables/a.csv")
+    assert local_suffix("s3://bucket/tables/{name}.csv").endswith("/tables/{name}.csv")

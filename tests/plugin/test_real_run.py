@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,39 +12,6 @@ from plugin_rig import make_plate, tree
 import polystore_flows as ps
 
 pytestmark = pytest.mark.slow
-
-
-class Workflow:
-    """A folder with a Snakefile."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, *options: str, ok: bool = True) -> str:
-        """What a run prints."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode == 0) is ok, output
-        if not ok:
-            assert done.returncode == 1, output
-        assert "Traceback" not in output, output
-        return output
-
-    def write(self, snakefile: str, **texts: str) -> None:
-        """Write the Snakefile and scripts; ``PYTHON`` and ``HERE`` are filled in."""
-        for name, text in {"Snakefile": snakefile, **texts}.items():
-            path = self.folder / (name if name == "Snakefile" else f"{name}.py")
-            text = text.replace("PYTHON", sys.executable).replace("HERE", str(self.folder))
-            path.write_text(text)
-
-
-@pytest.fixture
-def workflow(tmp_path):
-    """A folder to run Snakemake in."""
-    return Workflow(tmp_path)
 
 
 FILES = """

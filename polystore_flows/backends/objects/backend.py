@@ -30,7 +30,7 @@ from ...errors import (
 )
 from ...settings import ObjectStoreSettings
 from ...uri import parse_uri
-from ..files import FileBackend, Place, os_errors
+from ..files import FileBackend, Place, is_temporary, os_errors
 from .conditional import ConditionalObjects
 from .conditional import key_of as _key
 from .errors import NoBucketError, object_errors, status_of
@@ -76,6 +76,17 @@ class ObjectsBackend(ConditionalObjects, FileBackend):
         with os_errors(place):
             files, folders = self._level(place)
         return sorted({*files, *folders})
+
+    def scan(self, directory: Identifier) -> dict[str, Stat | None]:
+        """Names of what lies directly in `directory`; of objects what `stat` tells.
+
+        From one listing, a request for 1,000 names.
+        """
+        place = self._place(directory)
+        with os_errors(place):
+            files, folders = self._level(place)
+        found: dict[str, Stat | None] = dict.fromkeys(folders)
+        return found | {name: object_stat("file", [meta]) for name, meta in files.items()}
 
     def delete(self, path: Identifier) -> None:
         """Remove an object, or a directory without any; atomic."""
@@ -313,22 +324,22 @@ class ObjectsBackend(ConditionalObjects, FileBackend):
         except NoBucketError:
             return False
 
-    def _level(self, place: Place) -> tuple[list[str], list[str]]:
-        """Names of the objects and of the prefixes directly in a directory."""
+    def _level(self, place: Place) -> tuple[dict[str, Any], list[str]]:
+        """The objects by name and the names of the prefixes directly in a directory."""
         store, key = self._store(place), _key(place)
         with object_errors(place):
             found = obstore.list_with_delimiter(store, prefix=key or None)
         objects, folders = found["objects"], found["common_prefixes"]
         if not objects and not folders and key:
             raise FileNotFoundError(errno.ENOENT, "is not there")
-        files = (meta["path"] for meta in objects if meta["path"] != key)
-        names = [path.rpartition("/")[2] for path in files]
-        return [n for n in names if n != DIRECTORY], [f.rpartition("/")[2] for f in folders]
+        files = {m["path"].rpartition("/")[2]: m for m in objects if m["path"] != key}
+        shown = {name: meta for name, meta in files.items() if not _is_hidden(name)}
+        return shown, [f.rpartition("/")[2] for f in folders]
 
     def _is_shown(self, place: Place, meta: Any) -> bool:
         """Whether a listed object is a file, and not what keeps a directory."""
         path = meta["path"]
-        if path == _key(place) or path.rpartition("/")[2] == DIRECTORY:
+        if path == _key(place) or _is_hidden(path.rpartition("/")[2]):
             return False
         # obstore drops the slash from another tool's 'folder/', an empty object.
         return meta["size"] > 0 or self._head(place, path) is not None
@@ -374,6 +385,11 @@ class AzureBackend(ObjectsBackend):
     """Blobs of Azure Storage; ``AZURE_STORAGE_ACCOUNT_NAME`` names the account."""
 
     _backend_type = "az"
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether an object of this name is ours to know, and no file."""
+    return name == DIRECTORY or is_temporary(name)
 
 
 def _made(cls: type[ObjectsBackend], store: ObjectStoreSettings | None) -> ObjectsBackend:
