@@ -19,7 +19,7 @@ from snakemake_interface_storage_plugins.storage_provider import (
 from polystore_flows.uri import redact
 
 from .answers import Answers
-from .query import is_array, refusal
+from .query import by_reference, refusal
 from .settings import MODES, StorageProviderSettings
 from .storage_object import StorageObject  # Snakemake looks for it in this module
 
@@ -88,7 +88,7 @@ class StorageProvider(StorageProviderBase):
         static: bool = False,
     ) -> StorageObject:
         """The object of `query`; an array is by reference unless mode or `retrieve` says no."""
-        if retrieve is None and self.mode == "ref" and is_array(query):
+        if retrieve is None and self.mode == "ref" and by_reference(query):
             retrieve = False
         made: StorageObject = super().object(query, keep_local, retrieve, static)
         return made

@@ -131,11 +131,13 @@ def parse_query(query: str) -> Query:
     return Query(uri, whole.removesuffix(f"/{inner}") if inner else whole, address)
 
 
-def is_array(query: str) -> bool:
-    """Whether `query`, which may hold wildcards, is a plate or images of one, as far as it tells.
+def by_reference(query: str) -> bool:
+    """Whether jobs best open `query`, which may hold wildcards: a plate, images, all of OMERO.
 
     ``{well}``, ``{row}``, ``{column}`` and ``{field}`` stand for what they are called.
     """
+    if query.startswith("omero:"):
+        return True
     text = WILDCARD_REGEX.sub(lambda match: _LIKELY.get(match["name"], "0"), query)
     if not text.startswith(tuple(f"{scheme}:" for scheme in (*FILES, "file"))):
         return not text.partition("?")[0].lower().endswith(TEXT_SUFFIXES)

@@ -180,40 +180,6 @@ def test_a_failed_retrieval_is_one_line_that_names_the_query_and_leaves_nothing(
         assert not part.local_path().exists()
 
 
-# The lethal case
-
-
-@pytest.mark.parametrize("mode", ["link", "copy"])
-@pytest.mark.parametrize("whole", ["disk://{}/p.zarr", "zarr://{}/p.zarr"])
-def test_removing_local_copies_of_a_plate_and_its_wells_leaves_the_source(
-    tmp_path, plate, mode, whole
-):
-    """Another plugin links the plate, finds the well's local copy inside, and removes the well."""
-    before = tree(tmp_path / "p.zarr")
-    queries = [whole.format(tmp_path), f"{plate}/B/3", f"{plate}/B/3/0", f"{plate}/B/03/0"]
-    queries += [f"disk://{tmp_path}/p.zarr/B", f"disk://{tmp_path}/p.zarr/B/3"]
-    parts = [make_object(tmp_path, query, mode) for query in queries]
-    for part in parts:
-        part.retrieve_object()
-    for part in reversed(parts):  # as Snakemake removes local copies
-        path = part.local_path()
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        part.cleanup()
-    assert tree(tmp_path / "p.zarr") == before
-    assert ps.open_plate(plate).wells == ("B/3", "B/4")
-
-
-def test_removing_an_object_removes_a_local_link_through_which_a_job_would_write(tmp_path, raw):
-    part = make_object(tmp_path, f"disk://{raw}/a.tif")
-    part.retrieve_object()
-    part.remove()
-    assert not part.local_path().is_symlink()
-    assert (raw / "b.tif").exists()
-
-
 # Storing
 
 
@@ -305,30 +271,6 @@ def test_a_whole_plate_is_not_stored_from_a_local_copy(tmp_path, plate):
     part.retrieve_object()
     with pytest.raises(WorkflowError, match="use it by reference"):
         part.store_object()
-
-
-# Removing
-
-
-def test_removing_twice_is_no_error(tmp_path, plate, raw):
-    for query in (f"{plate}/B/3/0", f"{plate}/B/4", f"disk://{raw}/a.tif", f"disk://{raw}"):
-        part = make_object(tmp_path, query)
-        part.remove()
-        assert not part.exists()
-        part.remove()
-    assert ps.open_plate(plate).wells == ()
-
-
-def test_removing_a_plate_keeps_its_wells(tmp_path, plate):
-    """Snakemake removes an output before its job; the wells are outputs of other jobs."""
-    before = tree(tmp_path / "p.zarr")
-    make_object(tmp_path, plate).remove()
-    assert tree(tmp_path / "p.zarr") == before
-
-
-def test_removing_one_well_leaves_the_others(tmp_path, plate):
-    make_object(tmp_path, f"{plate}/B/03").remove()
-    assert ps.open_plate(plate).wells == ("B/4",)
 
 
 # Touching
