@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from .errors import PolystoreError
     from .hcs.layout import Layout
+    from .hcs.zarr_config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
     from .registry import get_backend, storage_registry
     from .transfer import copy
     from .uri import parse_uri
@@ -30,6 +31,7 @@ _HOMES = {
     "api": "create_plate delete exists list_files load load_batch open_plate save save_batch stat",
     "errors": "PolystoreError",
     "hcs.layout": "Layout",
+    "hcs.zarr_config": "ZarrChunkStrategy ZarrCompressor ZarrConfig",
     "registry": "get_backend storage_registry",
     "transfer": "copy",
     "uri": "parse_uri",
@@ -39,6 +41,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 __all__ = [
     "Layout",
     "PolystoreError",
+    "ZarrChunkStrategy",
+    "ZarrCompressor",
+    "ZarrConfig",
     "__version__",
     "copy",
     "create_plate",

@@ -11,6 +11,7 @@ from .contracts import Stat, check_batch, check_identifiers
 from .hcs.layout import Layout
 from .hcs.plate import Mode, Plate
 from .hcs.spec import plate_spec
+from .hcs.zarr_config import ZarrConfig
 from .registry import backend_for, plate_store_for
 from .uri import BackendURI, parse_uri
 
@@ -40,8 +41,9 @@ def create_plate(
     pixel_size: tuple[float, float, float] | None = None,
     *,
     name: str = "",
-    ngff_version: Literal["0.4", "0.5"] = "0.5",
+    ngff_version: Literal["0.4", "0.5"] | None = None,
     levels: int | None = None,
+    config: ZarrConfig | None = None,
     like: Plate | None = None,
     exist_ok: bool = False,
 ) -> Plate:
@@ -53,11 +55,12 @@ def create_plate(
         channels: names; without them the first image says how many there are.
         pixel_size: micrometres ``(z, y, x)``.
         name: shown to people; by default the folder's name.
-        ngff_version: of the OME-NGFF specification.
+        ngff_version: of the OME-NGFF specification; wins over that of `config`.
         levels: pyramid levels; chosen by size unless given.
+        config: how OME-Zarr arrays are chunked and compressed; by default as the settings say.
         like: a plate whose layout, channels and pixel size are taken.
         exist_ok: open the plate if it exists and has this layout and these channels, so that
-            parallel jobs can all start with this call.
+            parallel jobs can all start with this call. It keeps its own `config`.
 
     Atomic: a plate is there whole or not at all, also when several processes create it.
 
@@ -67,7 +70,7 @@ def create_plate(
     """
     if like is not None:
         layout, pixel_size = like.layout, pixel_size or like.pixel_size
-    spec = plate_spec(layout, list(channels or ()), pixel_size, name, ngff_version, levels)
+    spec = plate_spec(layout, list(channels or ()), pixel_size, name, ngff_version, levels, config)
     if like is not None and channels is None:
         spec = replace(spec, channels=like.channel_info)  # with their colours
     parsed = parse_uri(uri)

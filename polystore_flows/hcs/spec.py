@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from ..errors import MismatchError
 from .image import Channel, named_channels
 from .layout import Layout
+from .zarr_config import Version, ZarrConfig, default_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class PlateSpec:
     """Micrometres ``(z, y, x)``."""
     name: str = ""
     """Shown to people; by default the folder's name."""
-    ngff_version: Literal["0.4", "0.5"] = "0.5"
-    """Of the OME-NGFF specification; other formats ignore it."""
+    config: ZarrConfig | None = None
+    """How OME-Zarr arrays are written; None as the settings say. Other formats ignore it."""
     levels: int | None = None
     """Pyramid levels; None chooses by size."""
 
@@ -33,8 +33,9 @@ def plate_spec(
     channels: tuple[str, ...] | list[str] | None = None,
     pixel_size: tuple[float, float, float] | None = None,
     name: str = "",
-    ngff_version: Literal["0.4", "0.5"] = "0.5",
+    ngff_version: Version | None = None,
     levels: int | None = None,
+    config: ZarrConfig | None = None,
 ) -> PlateSpec:
     """A checked `PlateSpec`; arguments as in ``polystore_flows.create_plate``.
 
@@ -50,12 +51,12 @@ def plate_spec(
         )
     if len(set(names)) != len(names):
         raise MismatchError(f"channels need different names, not {', '.join(names)}")
-    if ngff_version not in ("0.4", "0.5"):
-        raise MismatchError(f"OME-NGFF 0.4 or 0.5 can be written, not {ngff_version!r}")
+    if ngff_version is not None:
+        config = replace(config or default_config(), ngff_version=ngff_version)
     if levels is not None and levels < 1:
         raise MismatchError(f"an image has at least one pyramid level, not {levels}")
     grid = layout if isinstance(layout, Layout) else Layout.of(layout)
-    return PlateSpec(grid, named_channels(names), size, name, ngff_version, levels)
+    return PlateSpec(grid, named_channels(names), size, name, config, levels)
 
 
 def require_like(uri: str, existing: PlateSpec, wanted: PlateSpec) -> None:

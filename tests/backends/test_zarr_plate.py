@@ -289,7 +289,9 @@ def test_deleting_unlists_and_removes(plate: Plate, pixels: Pixels, tmp_path: Pa
 
 
 def test_creating_again_opens_the_same_plate_and_refuses_another(plate: Plate) -> None:
-    version = plate.spec.ngff_version
+    config = plate.spec.config
+    assert config is not None
+    version = config.ngff_version
     size = plate.pixel_size
     same = ps.create_plate(
         plate.uri, 96, ["DAPI", "GFP"], size, ngff_version=version, exist_ok=True

@@ -271,7 +271,8 @@ class ZarrBackend(StorageBackend, PlateStore):
             elif local.is_file():
                 local.unlink()
             else:
-                with changing(plate) as content:
+                well = "/".join(inner.split("/")[:2])
+                with changing(plate, well if well in plate.wells else None) as content:
                     parts = self._unlist(plate, content, target, inner)
                     for number, part in enumerate(parts):
                         with suppress(FileNotFoundError):  # another process was faster

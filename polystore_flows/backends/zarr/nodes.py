@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,14 @@ def translated(where: str) -> Iterator[None]:
                 f"{where} lies on a read-only file system; choose another target"
             ) from error
         raise type(error)(error.errno, f"{where}: {error.strerror}", error.filename) from error
-    except (ValueError, KeyError, RuntimeError, TypeError, zarr.errors.BaseZarrError) as error:
+    except (
+        ValueError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        zlib.error,
+        zarr.errors.BaseZarrError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorruptDataError(f"{where} cannot be read: {reason}") from error
 
