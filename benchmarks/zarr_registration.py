@@ -85,13 +85,15 @@ def work(
 
     with contextlib.ExitStack() as stack:
         stages = [stack.enter_context(staged(plate.root)) for _ in mine]
-        for stage, well in zip(stages, mine, strict=True):
-            stage_well(plate, stage, well, {"0": IMAGE}, {})
+        made = [
+            stage_well(plate, stage, well, {"0": IMAGE}, {}, {}, {})
+            for stage, well in zip(stages, mine, strict=True)
+        ]
         os.write(ready, b"r")
         os.read(go, 1)
         os.replace = counted
-        for stage, well in zip(stages, mine, strict=True):
-            commit_well(plate, stage, well, {"0": IMAGE}, overwrite=False, keep_others=True)
+        for one in made:
+            commit_well(plate, one, overwrite=False, keep_others=True)
         end = time.monotonic()
     (folder / f"{number}.json").write_text(json.dumps({"end": end, "sizes": sizes}))
     os._exit(0)

@@ -13,14 +13,16 @@ under its key ``ome``, in 0.4 at its top.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CorruptMetadataError
 from .address import parse_well
 from .image import AXES, Channel
 from .layout import Layout
+from .spec import Acquisition
 from .zarr_config import Version as Version
 
 Attributes = dict[str, Any]
@@ -43,19 +45,19 @@ class PlateDocument:
     field_count: int
     """The largest number of fields in a well."""
     version: Version
+    acquisitions: tuple[Acquisition, ...] = ()
+    """The times at which the plate was imaged."""
 
     def with_well(self, path: str, fields: int) -> PlateDocument:
         """This document with the well `path`, which has `fields` fields."""
         wells = self.wells if path in self.wells else (*self.wells, path)
         ordered = tuple(sorted(wells, key=self._place))
-        return PlateDocument(
-            self.layout, ordered, self.name, max(self.field_count, fields), self.version
-        )
+        return replace(self, wells=ordered, field_count=max(self.field_count, fields))
 
     def without_wells(self, paths: Collection[str]) -> PlateDocument:
         """This document without the wells `paths`; ``field_count`` stays an upper bound."""
         wells = tuple(well for well in self.wells if well not in paths)
-        return PlateDocument(self.layout, wells, self.name, self.field_count, self.version)
+        return replace(self, wells=wells)
 
     def _place(self, path: str) -> tuple[int, int]:
         row, _, column = path.partition("/")
@@ -100,7 +102,7 @@ def version_of(attributes: Mapping[str, Any], where: str) -> Version:
 def plate_attributes(plate: PlateDocument) -> Attributes:
     """The attributes of a plate with at least one well (the schema wants one)."""
     rows, columns = plate.layout.rows, plate.layout.columns
-    body = {
+    body: Attributes = {
         "name": plate.name,
         "version": plate.version,
         "field_count": plate.field_count,
@@ -108,6 +110,10 @@ def plate_attributes(plate: PlateDocument) -> Attributes:
         "columns": [{"name": name} for name in columns],
         "wells": [well_entry(plate.layout, path) for path in plate.wells],
     }
+    if plate.acquisitions:
+        body["acquisitions"] = [
+            {"id": a.id} | ({"name": a.name} if a.name else {}) for a in plate.acquisitions
+        ]
     return _made("hcs", "HCSAttrs", plate.version, {"plate": body})
 
 
@@ -137,7 +143,8 @@ def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
     plate = _read("hcs", "HCSAttrs", version, body, where).plate
     layout = Layout(tuple(r.name for r in plate.rows), tuple(c.name for c in plate.columns))
     wells = _wells(layout, listed or [], where)
-    return PlateDocument(layout, wells, plate.name or "", plate.field_count or 1, version)
+    times = tuple(Acquisition(a.id, a.name or "") for a in plate.acquisitions or ())
+    return PlateDocument(layout, wells, plate.name or "", plate.field_count or 1, version, times)
 
 
 def _wells(layout: Layout, listed: Sequence[Any], where: str) -> tuple[str, ...]:
@@ -175,18 +182,21 @@ def _has_twins(layout: Layout, paths: Collection[str]) -> bool:
     return len({parse_well(path) for path in paths}) != len(paths)
 
 
-def well_attributes(fields: Sequence[str], version: Version) -> Attributes:
-    """The attributes of a well with these fields, at least one."""
-    body = {"version": version, "images": [{"path": field} for field in fields]}
-    return _made("well", "WellAttrs", version, {"well": body})
+def well_attributes(fields: Mapping[str, int | None], version: Version) -> Attributes:
+    """The attributes of a well with these fields, at least one: path -> id of its acquisition."""
+    images = [
+        {"path": field} | ({} if acquisition is None else {"acquisition": acquisition})
+        for field, acquisition in fields.items()
+    ]
+    return _made("well", "WellAttrs", version, {"well": {"version": version, "images": images}})
 
 
-def read_well(attributes: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Paths of the fields of a well, in the stored order."""
+def read_well(attributes: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """Paths of the fields of a well, in the stored order, with the ids of their acquisitions."""
     version = version_of(attributes, where)
     body = attributes["ome"] if version == "0.5" else attributes
     well = _read("well", "WellAttrs", version, body, where).well
-    return tuple(image.path for image in well.images)
+    return {image.path: image.acquisition for image in well.images}
 
 
 def image_attributes(
@@ -258,11 +268,17 @@ def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
                     if name in size:
                         size[name] *= factor
     channels = tuple(
-        Channel(str(entry.get("label", i)), str(entry.get("color", "FFFFFF")))
+        Channel(str(entry.get("label", i)), _color(entry))
         for i, entry in enumerate((body.get("omero") or {}).get("channels") or ())
     )
     paths = tuple(dataset.path for dataset in scale_of.datasets)
     return ImageDocument(axes, paths, (size["z"], size["y"], size["x"]), channels)
+
+
+def _color(channel: Mapping[str, Any]) -> str:
+    """Six hex digits; others write ``#`` before them, or no colour at all."""
+    color = str(channel.get("color", "")).lstrip("#")
+    return color if re.fullmatch(r"[0-9A-Fa-f]{6}", color) else "FFFFFF"
 
 
 def labels_attributes(names: Sequence[str], version: Version) -> Attributes:

@@ -26,6 +26,7 @@ from snakemake_interface_storage_plugins.storage_object import (
 import polystore_flows as ps
 from polystore_flows.errors import NotFoundError, PolystoreError, UnsupportedError
 from polystore_flows.registry import backend_for
+from polystore_flows.uri import BackendURI, parse_uri
 
 from . import globbing, inventory, local, stores
 from .query import Query, parse_query
@@ -94,7 +95,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         with self._one_line():
             query = parse_query(self.query)
             if query.uri.is_local and not query.is_array:
-                return local.checksum(self._source(query))
+                return local.checksum(Path(self._source(query).path))
             return None
 
     def local_footprint(self) -> int:
@@ -103,7 +104,9 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
             query = parse_query(self.query)
             if not query.uri.is_local:
                 return self.size()
-            return local.size(self._source(query)) if self.provider.mode == "copy" else 0
+            if self.provider.mode != "copy":
+                return 0
+            return local.size(Path(self._source(query).path))
 
     async def inventory(self, cache: IOCacheStorageInterface) -> None:
         """Learn of all parts of the plate, or of the folder, from one listing."""
@@ -139,15 +142,13 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         with self._one_line():
             query = parse_query(self.query)
             target, committed = self.local_path(), ps.stat(self.query).mtime
-            if not query.uri.is_local:
-                self._refuse_planes(query)
-                if query.kind != "path":
-                    raise self._by_reference_only()
-                stores.download(self.query, target)
+            source = self._source(query)
+            if not source.is_local:
+                stores.download(source.text, target)
             elif self.provider.mode == "copy":
-                local.copy(self._source(query), target)
+                local.copy(Path(source.path), target)
             else:
-                local.link(self._source(query), target)
+                local.link(Path(source.path), target)
             # Else Snakemake takes a copy for outdated whose commit stamp is not its folder's time.
             os.utime(target, (committed, committed), follow_symlinks=False)
 
@@ -172,8 +173,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
                 else:
                     stores.upload(path, self.query)
             else:
-                self._refuse_planes(query)
-                if query.uri.backend != "zarr" or query.kind in ("plate", "label"):
+                stored = query.kind in ("well", "field", "file") and query.address.planes.is_all
+                if query.uri.backend != "zarr" or not stored:
                     raise self._by_reference_only()
                 backend_for(query.uri).adopt(path, query.uri.text, overwrite=True)
             self.provider.answers.forget(query.place)
@@ -308,28 +309,24 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
             f"{what}; set the clocks right, then give it the time of now with snakemake --touch"
         )
 
-    def _source(self, query: Query) -> Path:
-        """Where the store keeps it on this machine."""
-        self._refuse_planes(query)
-        if not query.among_files:
-            path: Path = backend_for(query.uri).local_path(query.uri.text)
-            return path
-        path = Path(query.uri.path)
-        if not path.exists():
-            if query.kind == "path":
-                raise NotFoundError(f"{self.print_query} does not exist")
+    def _source(self, query: Query) -> BackendURI:
+        """The file or folder that holds what `query` names, as it is stored."""
+        if query.address is not None and not query.address.planes.is_all:
+            raise UnsupportedError(
+                f"{self.print_query} names planes of an image; use it by reference "
+                "(retrieve=False) and let the job open it"
+            )
+        if query.uri.backend == "zarr":
+            return parse_uri(backend_for(query.uri).raw_uri(query.uri.text))
+        real = query.uri.is_local and Path(query.uri.path).exists()
+        if query.kind != "path" and not real:
             raise self._by_reference_only()
-        return path
+        if query.uri.is_local and not real:
+            raise NotFoundError(f"{self.print_query} does not exist")
+        return query.uri
 
     def _by_reference_only(self) -> UnsupportedError:
         return UnsupportedError(
             f"{self.print_query} has no local copy; use it by reference (retrieve=False) and let "
             "the job open or write it"
         )
-
-    def _refuse_planes(self, query: Query) -> None:
-        if query.address is not None and not query.address.planes.is_all:
-            raise UnsupportedError(
-                f"{self.print_query} names planes of an image; use it by reference "
-                "(retrieve=False) and let the job open it"
-            )

@@ -53,7 +53,7 @@ def make_hollow_plate(path: Path, wells: Sequence[str], layout: int = 1536) -> s
     content = json.loads((path / "zarr.json").read_text())
     content["attributes"] |= ngff.plate_attributes(document)
     for well in wells:
-        make_group(path / well, ngff.well_attributes(["0"], "0.5"), "0.5")
+        make_group(path / well, ngff.well_attributes({"0": None}, "0.5"), "0.5")
         make_group(path / well / "0", {}, "0.5")
     (path / "zarr.json").write_text(json.dumps(content))
     return uri

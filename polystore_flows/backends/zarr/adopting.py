@@ -8,8 +8,8 @@ from ...errors import UnsupportedError
 from ...hcs import ngff
 from .arrays import ZarrImage
 from .nodes import read_attributes
+from .plate import read_provenance
 from .target import Target
-from .writing import write_file
 
 
 def adopt(local: Path, target: Target, *, overwrite: bool) -> None:
@@ -20,25 +20,28 @@ def adopt(local: Path, target: Target, *, overwrite: bool) -> None:
     """
     address = target.address
     if address.file is not None:
-        data = local.read_bytes()
-        write_file(target.open("r+"), address.file, data, overwrite=overwrite)
+        target.open("r+").write_table(address.file, local.read_bytes(), overwrite=overwrite)
         return
     if address.kind not in ("well", "field"):
         raise UnsupportedError(f"{target.uri}: only wells, fields and files can be adopted")
     where = f"zarr:{local}"
-    parts = {str(address.field): local}
+    parts, acquisitions = {str(address.field): local}, {}
     if address.field is None:
-        fields = ngff.read_well(read_attributes(local, where), where)
-        parts = {field: local / field for field in fields}
-    images, labels = {}, {}
+        acquisitions = ngff.read_well(read_attributes(local, where), where)
+        parts = {field: local / field for field in acquisitions}
+    images, labels, provenance = {}, {}, {}
     for field, part in parts.items():
         image = ZarrImage(part, where)
         images[field] = image.read()
         labels[field] = {name: image.label(name).read() for name in image.labels}
-    target.open("r+").write_well(
+        provenance[field] = read_provenance(part, where)
+    plate = target.open("r+")
+    plate.write_well(
         str(address.well),
         images,
         labels,
         overwrite=overwrite,
         keep_others=address.kind == "field",
+        acquisition=acquisitions if plate.acquisitions else None,
+        provenance=provenance,
     )

@@ -5,7 +5,8 @@ Arrays are laid out in `array_layout`. Shards are read in `shards`, all others b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 
 from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
-from ...hcs.image import AXES, Channel, ImageInfo, halve
+from ...hcs.image import AXES, Channel, ImageInfo, display_window, halve
 from ...hcs.plate import Image
+from ...hcs.provenance import Provenance
 from ...hcs.zarr_config import ZarrConfig
 from .array_layout import write_array
-from .nodes import find_document, make_group, read_attributes, translated
+from .nodes import DOCUMENTS, OURS, make_group, read_attributes, translated
 from .shards import open_sharded
+from .store_path import StorePath
 
 T = TypeVar("T")
 
@@ -32,7 +35,8 @@ def write_field(
     array: NDArray[Any],
     *,
     name: str,
-    channels: tuple[Channel, ...],
+    channels: Sequence[Channel],
+    provenance: Provenance | None,
     pixel_size: tuple[float, float, float],
     levels: int,
     config: ZarrConfig,
@@ -43,18 +47,21 @@ def write_field(
         group: the field's folder.
         array: ``(t, c, z, y, x)``.
         name: shown to people.
-        channels: as many as ``array.shape[1]``.
+        channels: as many as ``array.shape[1]``, with windows.
+        provenance: what made it, if that is known.
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
         config: of the plate.
     """
-    limits = _limits(array.dtype)
     shown = [
-        (channel, limits or _span(array[:, c]), _span(array[:, c]))
+        (channel, _limits(array[:, c]), channel.window or display_window(array[:, c]))
         for c, channel in enumerate(channels)
     ]
     version = config.ngff_version
-    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
+    attributes = ngff.image_attributes(name, levels, pixel_size, shown, version)
+    if provenance is not None:
+        attributes[OURS] = {"provenance": provenance.as_json()}
+    make_group(group, attributes, version)
     _write_pyramid(group, array, AXES, levels, config, labels=False)
 
 
@@ -89,9 +96,8 @@ class ZarrImage(Image):
             CorruptDataError: an array's metadata cannot be read.
         """
         self._group = group
-        self._document = ngff.read_image(read_attributes(group, uri), uri)
-        self._arrays: dict[int, Any] = {}
         self.uri = uri
+        self._look()
         first = self._consistently(lambda: self._array(0))
         if len(first.shape) != len(self._document.axes):
             raise MismatchError(
@@ -127,11 +133,11 @@ class ZarrImage(Image):
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
     def _identity(self) -> tuple[int, int]:
-        document = find_document(self._group)
-        if document is None:
-            raise NotFoundError(f"{self.uri} is gone")
-        status = document.stat()
-        return status.st_ino, status.st_mtime_ns
+        for name in DOCUMENTS:
+            with suppress(FileNotFoundError):
+                status = (self._group / name).stat()
+                return status.st_ino, status.st_mtime_ns
+        raise NotFoundError(f"{self.uri} is gone")
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:
@@ -155,22 +161,27 @@ class ZarrImage(Image):
     def _consistently(self, read: Callable[[], T]) -> T:
         """What `read` gives, all of it from one revision of the image.
 
-        zarr opens files as it needs them. Where the image is replaced in between, an index of
-        the old shard would be applied to the new one: then the whole is read again.
+        zarr opens files as it needs them. Where the image was replaced since it was opened, an
+        index of the old shard would be applied to the new one: then the whole is read again.
         """
         for _ in range(MOST_READS):
-            before = self._identity()
             try:
                 with translated(self.uri):
                     result = read()
-            except StoredDataError:
-                if self._identity() == before:
+            except (NotFoundError, StoredDataError):
+                if self._identity() == self._seen:
                     raise
             else:
-                if self._identity() == before:
+                if self._identity() == self._seen:
                     return result
-            self._arrays.clear()
+            self._look()
         raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
+
+    def _look(self) -> None:
+        """Read the image's JSON, which names its arrays."""
+        self._seen = self._identity()
+        self._document = ngff.read_image(read_attributes(self._group, self.uri), self.uri)
+        self._arrays: dict[int, Any] = {}
 
 
 def _write_pyramid(
@@ -191,21 +202,17 @@ def _write_pyramid(
 def _open_foreign(path: Path) -> Any:
     import zarr
 
+    if isinstance(path, StorePath):
+        from .store import BackendStore
+
+        return zarr.open_array(BackendStore(path.uri, read_only=True), mode="r")
     return zarr.open_array(path, mode="r")
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    if dtype.kind == "f":
-        return None
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
-
-
-def _span(pixels: NDArray[Any]) -> tuple[float, float]:
-    """Smallest and largest finite value, to display; a flat image gets a window of width 1."""
-    if pixels.dtype.kind == "f":
-        pixels = pixels[np.isfinite(pixels)]
-        if not pixels.size:
-            return 0.0, 1.0
-    low, high = pixels.min().item(), pixels.max().item()
-    return low, high if high > low else low + 1
+def _limits(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest value that there can be, or of floats that there is."""
+    if pixels.dtype.kind != "f":
+        info = np.iinfo(pixels.dtype)
+        return int(info.min), int(info.max)
+    finite = pixels[np.isfinite(pixels)]
+    return (finite.min().item(), finite.max().item()) if finite.size else (0.0, 1.0)

@@ -12,14 +12,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
+from ...hcs.image import Channel
 from ...hcs.layout import Layout
+from ...hcs.spec import Acquisition
 from ...metadata import atomic_write_json, file_lock, read_json
 from ...metadata.changes import Change
 from ...metadata.document import apply_change
@@ -27,14 +30,19 @@ from ...settings import get_settings
 from .locks import locked
 from .nodes import (
     OURS,
+    Place,
     attributes_in,
     document_path,
     find_document,
     make_group,
     read_attributes,
+    with_attributes,
 )
 from .plate import ZarrPlate
 from .staging import put, sync_folder, sync_tree
+
+_OURS_TO_SAY = ("version", "field_count", "rows", "columns", "wells", "name")
+"""Keys of a plate's NGFF object that are replaced; others stay, acquisitions for example."""
 
 
 @contextlib.contextmanager
@@ -44,32 +52,49 @@ def changing(plate: ZarrPlate, well: str | None = None) -> Iterator[dict[str, An
         yield read_json(plate.document_path)
 
 
-def commit_well(
-    plate: ZarrPlate,
-    stage: Path,
-    well: str,
-    images: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    keep_others: bool,
-) -> None:
-    """Make ``stage/well``, which is complete and synced, a well of the plate; see ``write_well``.
+@dataclass(frozen=True, slots=True)
+class StagedWell:
+    """A well that is complete and synced, and not yet a part of its plate."""
 
-    Args:
-        plate, well, overwrite, keep_others: as in ``write_well``.
-        stage: a folder from `staged`; what is replaced comes to lie there.
-        images: field -> anything with a shape and a dtype.
-    """
+    folder: Path
+    """Alone in a folder from `staged`, where what is replaced comes to lie."""
+    well: str
+    """The stored path that it is for."""
+    images: Mapping[str, Any]
+    """Field -> anything with a shape and a dtype."""
+    windows: Sequence[tuple[float, float] | None]
+    """How its channels are shown."""
+
+
+def commit_well(
+    plate: ZarrPlate, staged: StagedWell, *, overwrite: bool, keep_others: bool
+) -> None:
+    """Make a staged well, or the fields that it holds, a part of the plate; see ``write_well``."""
+    well, images = staged.well, staged.images
     with locked(plate, well):
+        forget_consolidated(plate)
         check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
         listed = bool(plate.present(well))
-        _place_well(plate, stage / "well", well, tuple(images), keep_others=keep_others)
+        _place_well(plate, staged, keep_others=keep_others)
         try:
-            _list_well(plate, well, next(iter(images.values())), listed=listed)
+            list_well(plate, staged, listed=listed)
         except MismatchError:  # another writer's first field came before ours
-            plate.group(well).rename(stage / "refused")
+            plate.group(well).rename(staged.folder.with_name("refused"))
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
             raise
+
+
+def forget_consolidated(plate: ZarrPlate) -> None:
+    """Remove the copy of all metadata that zarr may keep at the root of what others wrote.
+
+    It would hide from its readers whatever is written.
+    """
+    if plate.version == "0.4":
+        (plate.root / ".zmetadata").unlink(missing_ok=True)
+    elif plate.is_consolidated:
+        change = Change(create=False).drop("consolidated_metadata")
+        apply_change(plate.document_path, change, get_settings().lock_timeout)
+        plate.refresh()
 
 
 def check_well(
@@ -114,17 +139,17 @@ def _fields_like(plate: ZarrPlate, like: Any) -> tuple[tuple[int, ...], str]:
     return first.shape, str(first.dtype)
 
 
-def _place_well(
-    plate: ZarrPlate, folder: Path, well: str, fields: Iterable[str], *, keep_others: bool
-) -> None:
-    """Rename the staged well `folder`, or only its `fields`, into the plate. Needs its lock."""
+def _place_well(plate: ZarrPlate, staged: StagedWell, *, keep_others: bool) -> None:
+    """Rename the well, or only its fields, into the plate."""
+    folder, well = staged.folder, staged.well
     target = plate.group(well)
-    _place_row(plate, folder.parent / "row", target.parent)
+    _place_row(plate, folder.with_name("row"), target.parent)
     present = plate.present(well)
     if present and keep_others:
-        for field in fields:
+        for field in staged.images:
             put(folder / field, target / field)
-        set_fields(plate, well, ordered({*present, *fields}))
+        said = ngff.read_well(read_attributes(folder, plate.uri), plate.uri)
+        set_fields(plate, well, ordered({*present, *said}), said)
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
@@ -132,34 +157,33 @@ def _place_well(
     put(folder, target)
 
 
-def _list_well(plate: ZarrPlate, well: str, like: Any, *, listed: bool) -> None:
-    """List `well`, which is complete, in the plate's JSON. Needs the well's lock.
+def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
+    """List a well, which is in its place, in the plate's JSON.
 
-    Atomic and durable, and one commit with the wells that other writers list meanwhile.
-
-    Args:
-        plate: the plate.
-        well: stored path.
-        like: anything with the shape and dtype of the plate's fields.
-        listed: whether it is listed already; then mostly nothing is written.
+    Atomic and durable, and one commit with the wells that other writers list meanwhile. Of one
+    that is `listed` already mostly nothing is written.
 
     Raises:
-        MismatchError: the plate was made anew, or its first field is unlike `like`.
+        MismatchError: the plate was made anew, or its fields are unlike those of the well.
     """
-    fields = len(plate._fields(well))
+    fields = len(plate._fields(staged.well))
     if listed and plate.document is not None and plate.document.field_count >= fields:
         return
     body, inner = _places(plate.version)
     change = Change(create=False)
-    for key, value in _without_wells(plate.layout, plate.name, plate.version).items():
+    empty = _without_wells(plate.layout, plate.name, plate.version, plate.acquisitions)
+    for key, value in empty.items():
         change.default(*body, key, value=value)
-    entry = ngff.well_entry(plate.layout, well)
+    entry = ngff.well_entry(plate.layout, staged.well)
     change.insert(*body, "plate", "wells", value=entry, by=("rowIndex", "columnIndex"))
     change.raise_to(*body, "plate", "field_count", value=fields)
     if plate.ours:
-        change.agree(*inner, OURS, "created", value=plate.ours.get("created"))
+        like = next(iter(staged.images.values()))
         field = {"shape": list(like.shape), "dtype": str(like.dtype)}
+        change.agree(*inner, OURS, "created", value=plate.ours.get("created"))
         change.agree(*inner, OURS, "field", value=field)
+        change.default(*inner, OURS, "windows", value=staged.windows)
+    change.drop("consolidated_metadata")
     apply_change(plate.document_path, change, get_settings().lock_timeout)
 
 
@@ -169,10 +193,13 @@ def _places(version: ngff.Version) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 @lru_cache(maxsize=8)
-def _without_wells(layout: Layout, name: str, version: ngff.Version) -> ngff.Attributes:
+def _without_wells(
+    layout: Layout, name: str, version: ngff.Version, acquisitions: tuple[Acquisition, ...]
+) -> ngff.Attributes:
     """What NGFF says of a plate before its first well, which it wants to be there at once."""
     first = f"{layout.rows[0]}/{layout.columns[0]}"
-    made = ngff.plate_attributes(ngff.PlateDocument(layout, (first,), name, 1, version))
+    document = ngff.PlateDocument(layout, (first,), name, 1, version, acquisitions)
+    made = ngff.plate_attributes(document)
     body: ngff.Attributes = made.get("ome", made)
     body["plate"]["wells"] = []
     return body
@@ -180,14 +207,24 @@ def _without_wells(layout: Layout, name: str, version: ngff.Version) -> ngff.Att
 
 def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ...]) -> None:
     """Take `wells` off the plate's JSON. Needs what `changing` holds."""
-    if not wells or plate.document is None:
-        return
-    document = plate.document.without_wells(wells)
-    ours = dict(plate.ours)
+    if wells and plate.document is not None:
+        atomic_write_json(plate.document_path, without_wells(plate, content, wells))
+
+
+def without_wells(
+    plate: ZarrPlate, content: dict[str, Any], wells: Collection[str]
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, without `wells`."""
+    attributes = attributes_in(plate.document_path, content, plate.uri)
+    if "plate" not in attributes.get("ome", attributes):
+        return content
+    document = ngff.read_plate(attributes, plate.uri).without_wells(wells)
+    ours = dict(attributes.get(OURS) or {})
     if not document.wells:
-        ours.pop("field", None)  # an empty plate takes fields of any shape again
+        for key in ("field", "windows"):  # an empty plate takes fields of any shape again
+            ours.pop(key, None)
         ours |= _grid(plate)
-    replace_document(plate, content, document, ours)
+    return with_document(plate, content, document, ours)
 
 
 def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
@@ -209,43 +246,78 @@ def replace_document(
     document: ngff.PlateDocument | None,
     ours: dict[str, Any],
 ) -> None:
-    """Replace the plate's JSON; keys that are not ours to know stay.
+    """Replace the plate's JSON. Needs what `changing` holds."""
+    atomic_write_json(plate.document_path, with_document(plate, content, document, ours))
 
-    Needs what `changing` holds.
-    """
+
+def with_document(
+    plate: ZarrPlate,
+    content: dict[str, Any],
+    document: ngff.PlateDocument | None,
+    ours: dict[str, Any],
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, that says `document`; keys that are not ours to know stay."""
+    content.pop("consolidated_metadata", None)
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
     old = body.pop("plate", {})
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
-        body["plate"] = old | body["plate"]  # acquisitions, for example
+        body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
-    if plate.version == "0.5":
-        content["attributes"] = attributes
     if ours:
         attributes[OURS] = ours
-    atomic_write_json(plate.document_path, content)
+    return with_attributes(plate.document_path, content, attributes)
 
 
-def set_fields(plate: ZarrPlate, well: str, fields: list[str]) -> None:
-    """Replace the list of fields in a well's JSON; what else it says of each stays.
+def set_fields(
+    plate: ZarrPlate,
+    well: str,
+    fields: Iterable[str],
+    acquisitions: Mapping[str, int | None] | None = None,
+) -> None:
+    """Replace the list of fields in a well's JSON; see `with_fields`. Needs the well's lock."""
+    path = document_path(plate.group(well), plate.version)
+    content = with_fields(path, read_json(path), fields, acquisitions or {}, plate.version)
+    atomic_write_json(path, content)
 
-    A field says to which acquisition it belongs, for example. Needs the well's lock.
+
+def with_fields(
+    path: Place,
+    content: dict[str, Any],
+    fields: Iterable[str],
+    acquisitions: Mapping[str, int | None],
+    version: ngff.Version,
+) -> dict[str, Any]:
+    """A well's JSON, `content` of `path`, with these fields; what else it says of each stays.
+
+    Args:
+        path, content: of the well's JSON.
+        fields: all of them.
+        acquisitions: of those for which it is to be said.
+        version: of NGFF.
     """
-    attributes = read_attributes(plate.group(well), f"{plate.uri}/{well}")
+    attributes = attributes_in(path, content, str(path))
     body = attributes.get("ome", attributes).get("well", {})
     known = {image["path"]: image for image in body.get("images", ())}
-    made = ngff.well_attributes(fields, plate.version)
-    images = [known.get(field, {"path": field}) for field in fields]
-    made.get("ome", made)["well"]["images"] = images
-    _set(plate, plate.group(well), made)
+    made = ngff.well_attributes({f: acquisitions.get(f) for f in fields}, version)
+    images = made.get("ome", made)["well"]["images"]
+    images[:] = [known.get(image["path"], {}) | image for image in images]
+    return with_attributes(path, content, made)
 
 
 def set_labels(plate: ZarrPlate, folder: Path, names: list[str]) -> None:
     """Replace the list of label images in a ``labels`` group. Needs the well's lock."""
-    _set(plate, folder, ngff.labels_attributes(names, plate.version))
+    path = document_path(folder, plate.version)
+    made = ngff.labels_attributes(names, plate.version)
+    atomic_write_json(path, with_attributes(path, read_json(path), made))
+
+
+def channels_json(channels: Iterable[Channel]) -> list[dict[str, Any]]:
+    """Channels as `OURS` keeps them."""
+    return [{k: v for k, v in asdict(c).items() if v is not None} for c in channels]
 
 
 def ordered(fields: Iterable[str]) -> list[str]:
@@ -275,20 +347,10 @@ def _grid(plate: ZarrPlate) -> dict[str, Any]:
         "name": plate.name,
         "rows": list(plate.rows),
         "columns": list(plate.columns),
-        "channels": [{"name": c.name, "color": c.color} for c in plate.channel_info],
+        "channels": channels_json(plate.channel_info),
         "pixel_size": list(plate.pixel_size),
+        "acquisitions": [asdict(a) for a in plate.acquisitions],
     }
-
-
-def _set(plate: ZarrPlate, group: Path, made: ngff.Attributes) -> None:
-    """Replace what NGFF says of `group`; keep what others wrote there."""
-    path = document_path(group, plate.version)
-    content = read_json(path)
-    attributes = attributes_in(path, content, str(path))
-    attributes.update(made)
-    if plate.version == "0.5":
-        content["attributes"] = attributes
-    atomic_write_json(path, content)
 
 
 def existing(where: str) -> AlreadyExistsError:

@@ -25,6 +25,9 @@ from ...metadata import flock
 from ...settings import get_settings
 from .plate import ZarrPlate
 
+TABLES = "tables"
+"""The tables of the plate itself."""
+
 _SET = getattr(fcntl, "F_OFD_SETLK", None)
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _GATE = 1 << 40  # a byte that is no well's
@@ -32,8 +35,8 @@ _PAUSE = (0.0005, 0.01)  # seconds between two tries
 
 
 @contextlib.contextmanager
-def locked(plate: ZarrPlate, well: str | None = None) -> Iterator[None]:
-    """Keep others from changing `well`, a stored path, or any well; does not nest.
+def locked(plate: ZarrPlate, part: str | None = None) -> Iterator[None]:
+    """Keep others from changing a well, the plate's `TABLES`, or any of them; does not nest.
 
     Raises:
         FileLockTimeoutError: another writer kept it for longer than ``lock_timeout``.
@@ -42,8 +45,10 @@ def locked(plate: ZarrPlate, well: str | None = None) -> Iterator[None]:
     root = Path(os.path.realpath(plate.root))
     path = root.parent / f".{root.name}.wells.lock"
     first, count = 0, 0  # a count of 0 reaches to the end of every file
-    if well is not None:
-        row, column = plate.layout.find_all(parse_well(well))[0]
+    if part == TABLES:
+        first, count = plate.layout.size, 1
+    elif part is not None:
+        row, column = plate.layout.find_all(parse_well(part))[0]
         first, count = row * len(plate.columns) + column, 1
     timeout = get_settings().lock_timeout
     end = time.monotonic() + timeout
@@ -53,7 +58,7 @@ def locked(plate: ZarrPlate, well: str | None = None) -> Iterator[None]:
             while not _try(file.fd, first, count):
                 if time.monotonic() >= end:
                     raise FileLockTimeoutError(
-                        f"{plate.uri}{f'/{well}' if well else ''} is being written by another "
+                        f"{plate.uri}{f'/{part}' if part else ''} is being written by another "
                         f"process, for more than {timeout:g} s; wait for it or stop it"
                     )
                 time.sleep(random.uniform(*_PAUSE))

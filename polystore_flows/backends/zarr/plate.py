@@ -12,11 +12,19 @@ from ...hcs.address import parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.plate import Image, Mode, Plate
-from ...hcs.spec import PlateSpec
+from ...hcs.provenance import Provenance
+from ...hcs.spec import Acquisition, PlateSpec
 from ...hcs.zarr_config import ZarrConfig, default_config
 from .. import codecs
 from .arrays import ZarrImage
-from .nodes import OURS, find_document, read_attributes, translated
+from .nodes import (
+    OURS,
+    attributes_in,
+    find_document,
+    read_attributes,
+    read_content,
+    translated,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Snapshot:
     seen: tuple[int, ...]
     ours: dict[str, Any]
     document: ngff.PlateDocument | None
+    is_consolidated: bool
+    """Whether zarr keeps a copy of all metadata in it."""
 
 
 class ZarrPlate(Plate):
@@ -101,12 +111,25 @@ class ZarrPlate(Plate):
             raise CorruptMetadataError(f"{self.uri}: its 'config' is wrong: {error}") from error
 
     @property
+    def is_consolidated(self) -> bool:
+        """Whether zarr v3 keeps a copy of all metadata at the root."""
+        return self._facts().is_consolidated
+
+    @property
     def channel_info(self) -> tuple[Channel, ...]:
         """The plate's channels, as it was created or as its first image names them."""
-        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
+        ours = self._own_channels()
         if ours or self.first_image is None:
             return ours
         return self.first_image.info.channels
+
+    @property
+    def acquisitions(self) -> tuple[Acquisition, ...]:
+        """The times at which the plate was imaged; none where it does not say."""
+        now = self._facts()
+        if now.document:
+            return now.document.acquisitions
+        return tuple(Acquisition(**entry) for entry in now.ours.get("acquisitions", ()))
 
     @property
     def pixel_size(self) -> tuple[float, float, float]:
@@ -131,6 +154,7 @@ class ZarrPlate(Plate):
             self.name,
             self.config,
             self.ours.get("levels"),
+            self.acquisitions,
         )
 
     def group(self, well: str, field: str | None = None) -> Path:
@@ -180,12 +204,25 @@ class ZarrPlate(Plate):
         return next((path for path in paths if path in document.wells), None)
 
     def _fields(self, well: str) -> tuple[str, ...]:
+        return tuple(self._acquisitions_of(well))
+
+    def _acquisitions_of(self, well: str) -> dict[str, int | None]:
         where = f"{self.uri}/{well}"
         return ngff.read_well(read_attributes(self.group(well), where), where)
 
+    def _provenance(self, well: str, field: str) -> Provenance | None:
+        return read_provenance(self.group(well, field), f"{self.uri}/{well}/{field}")
+
     def _image(self, well: str, field: str) -> Image:
-        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
-        return ZarrImage(self.group(well, field), f"{self.uri}/{well}/{field}", ours)
+        where = f"{self.uri}/{well}/{field}"
+        return ZarrImage(self.group(well, field), where, self._own_channels())
+
+    def _own_channels(self) -> tuple[Channel, ...]:
+        """As the plate was created, which wins over what its images say."""
+        return tuple(
+            Channel(c["name"], c["color"], tuple(c["window"]) if "window" in c else None)
+            for c in self.ours.get("channels", ())
+        )
 
     @property
     def first_image(self) -> Image | None:
@@ -217,7 +254,8 @@ class ZarrPlate(Plate):
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._last is not None and self._last.seen == seen:
             return self._last
-        attributes = read_attributes(self.root, self.uri)
+        content = read_content(self.document_path, self.uri)
+        attributes = attributes_in(self.document_path, content, self.uri)
         ours = attributes.get(OURS) or {}
         body = attributes.get("ome", attributes)
         document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
@@ -225,5 +263,12 @@ class ZarrPlate(Plate):
             raise CorruptMetadataError(
                 f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
             )
-        self._last = Snapshot(seen, ours, document)  # at once, for other threads
+        copied = bool(content.get("consolidated_metadata"))
+        self._last = Snapshot(seen, ours, document, copied)  # at once, for other threads
         return self._last
+
+
+def read_provenance(group: Path, where: str) -> Provenance | None:
+    """What made the field in the folder `group`, if it says so."""
+    stored = (read_attributes(group, where).get(OURS) or {}).get("provenance")
+    return None if stored is None else Provenance.from_json(stored, where)

@@ -15,13 +15,15 @@ from typing import Any
 from ...errors import CorruptMetadataError, NotFoundError
 from ...hcs import ngff
 from ...hcs.address import TEXT_SUFFIXES
-from .nodes import OURS, attributes_in
+from .nodes import DOCUMENTS, OURS, Place, attributes_in, read_attributes
+from .store_path import StorePath
 
-_DOCUMENTS = ("zarr.json", ".zattrs")
 
-
-def survey(root: Path, uri: str, kind: str) -> dict[str, float]:
+def survey(root: Place, uri: str, kind: str) -> dict[str, float]:
     """Stored paths of parts of the plate in the folder `root` -> seconds since 1970.
+
+    In a store, a field or label image that is complete is told of without a look at whether the
+    JSON above it lists it: that would be a request for each well.
 
     Args:
         root: folder of the plate.
@@ -32,34 +34,61 @@ def survey(root: Path, uri: str, kind: str) -> dict[str, float]:
         NotFoundError: there is no plate.
         CorruptMetadataError: its JSON or that of a listed well is none.
     """
+    if isinstance(root, StorePath):
+        return _survey_store(root, uri, kind)
+    top = f"{root}"
     if kind == "file":
-        _attributes(f"{root}", uri)
-        return dict(_files(f"{root}"))
+        _attributes(top, uri)
+        return dict(_files(top))
     found: dict[str, float] = {}
-    for well, fields in _listed(f"{root}", uri):
-        times = {field: _time(f"{root}/{well}/{field}") for field in fields}
+    for well in _wells(_attributes(top, uri), uri):
+        where = f"{uri}/{well}"
+        try:
+            attributes = _attributes(f"{top}/{well}", where)
+        except NotFoundError:  # removed just now
+            continue
+        fields = _paths(attributes.get("ome", attributes).get("well"), "images", where)
+        times = {field: _time(f"{top}/{well}/{field}") for field in fields}
         if kind == "image":
             found[well] = max(times.values(), default=0.0)
             found |= {f"{well}/{field}": time for field, time in times.items()}
         else:
             for field in fields:
-                found |= _labels(f"{root}/{well}/{field}", f"{well}/{field}", uri)
+                found |= _labels(f"{top}/{well}/{field}", f"{well}/{field}", uri)
     return found
 
 
-def _listed(root: str, uri: str) -> Iterator[tuple[str, list[str]]]:
-    """Stored path and fields of each well that the plate lists."""
-    attributes = _attributes(root, uri)
+def _survey_store(root: StorePath, uri: str, kind: str) -> dict[str, float]:
+    wells = {well: place for place, well in enumerate(_wells(read_attributes(root, uri), uri))}
+    found: dict[str, float] = {}
+    for path, stat in root.files().items():
+        folder, _, name = path.rpartition("/")
+        parts = folder.split("/")
+        if kind == "file":
+            if name.lower().endswith(TEXT_SUFFIXES):
+                found[path] = stat.mtime
+        elif name in DOCUMENTS and "/".join(parts[:2]) in wells:
+            if kind == "label" and len(parts) == 5 and parts[3] == "labels":
+                found[folder] = stat.mtime
+            elif kind == "image" and len(parts) == 3 and parts[2] != "tables":
+                well = "/".join(parts[:2])
+                found[folder] = stat.mtime
+                found[well] = max(found.get(well, 0.0), stat.mtime)
+    if kind == "file":
+        return found
+
+    def place(path: str) -> tuple[int, int, str]:
+        return wells["/".join(path.split("/")[:2])], path.count("/"), path
+
+    return {path: found[path] for path in sorted(found, key=place)}
+
+
+def _wells(attributes: dict[str, Any], uri: str) -> list[str]:
+    """Stored paths of the wells that a plate with these attributes lists."""
     plate = attributes.get("ome", attributes).get("plate")
     if plate is None and OURS in attributes:  # NGFF knows no plate without wells
-        return
-    for well in _paths(plate, "wells", uri):
-        where = f"{uri}/{well}"
-        try:
-            attributes = _attributes(f"{root}/{well}", where)
-        except NotFoundError:  # removed just now
-            continue
-        yield well, _paths(attributes.get("ome", attributes).get("well"), "images", where)
+        return []
+    return _paths(plate, "wells", uri)
 
 
 def _labels(field: str, path: str, uri: str) -> dict[str, float]:
@@ -89,7 +118,7 @@ def _files(root: str) -> Iterator[tuple[str, float]]:
 
 def _attributes(group: str, where: str) -> dict[str, Any]:
     """As ``nodes.read_attributes``, at half its price."""
-    for name in _DOCUMENTS:
+    for name in DOCUMENTS:
         try:
             with open(f"{group}/{name}", "rb") as file:  # noqa: PTH123
                 content = json.load(file)
@@ -112,7 +141,7 @@ def _paths(listed: Any, key: str, where: str) -> list[str]:
 
 def _time(group: str) -> float:
     """As ``nodes.commit_time``."""
-    for name in _DOCUMENTS:
+    for name in DOCUMENTS:
         try:
             return os.stat(f"{group}/{name}").st_mtime  # noqa: PTH116
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Writing into an OME-Zarr plate: wells, fields, label images, tables, and new plates.
+"""Writing into an OME-Zarr plate: wells, fields, label images, and new plates.
 
 All is made in a staging folder and synced there, then `commit` renames and lists it.
 """
@@ -7,35 +7,43 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from ...errors import AlreadyExistsError, MismatchError, URIError
+from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
-from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.plate import Mode
-from ...hcs.spec import PlateSpec, require_like
-from ...hcs.zarr_config import default_config
-from ...metadata import atomic_write_json
-from .. import codecs
+from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
+from ...hcs.plate import Mode, Notes
+from ...hcs.spec import PlateSpec, find_acquisition, require_like
+from ...hcs.zarr_config import ZarrConfig, default_config
 from . import arrays
-from .commit import check_well, commit_well, existing, ordered, set_labels
+from .commit import (
+    StagedWell,
+    channels_json,
+    check_well,
+    commit_well,
+    existing,
+    forget_consolidated,
+    ordered,
+    set_labels,
+)
 from .locks import locked
 from .nodes import (
     OURS,
-    document_path,
+    Place,
     find_document,
-    group_content,
     make_group,
     read_attributes,
     translated,
 )
 from .plate import Snapshot, ZarrPlate
+from .removing import remove
 from .staging import put, staged, sync_tree
+from .tables import make_folder, write_file
 
 
 class WritablePlate(ZarrPlate):
@@ -58,15 +66,16 @@ class WritablePlate(ZarrPlate):
         super().refresh()
         self._known = None
 
-    def _write_well(
+    def _write_noted(
         self,
         well: str,
         images: Mapping[str, NDArray[Any]],
         labels: Mapping[str, Mapping[str, NDArray[Any]]],
         overwrite: bool,
         keep_others: bool,
+        notes: Notes,
     ) -> None:
-        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+        write_well(self, well, images, labels, notes, overwrite=overwrite, keep_others=keep_others)
 
     def _write_label(
         self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
@@ -76,12 +85,26 @@ class WritablePlate(ZarrPlate):
     def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
         write_file(self, path, data, overwrite=overwrite)
 
+    def make_folder(self, inner: str) -> None:
+        """Make a folder for tables and texts, with its parents."""
+        make_folder(self, self.root / inner)
+
+    def remove(self, inner: str) -> None:
+        """Remove a part of the plate, a stored path, with all below it; see ``removing``."""
+        remove(self, inner)
+
+    def touch(self, groups: Sequence[Path]) -> None:
+        """Make groups look committed now."""
+        for group in groups:
+            os.utime(find_document(group) or group)
+
 
 def write_well(
     plate: ZarrPlate,
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    notes: Notes,
     *,
     overwrite: bool,
     keep_others: bool,
@@ -93,8 +116,9 @@ def write_well(
     """
     check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
     with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
-        stage_well(plate, stage, well, images, labels)
-        commit_well(plate, stage, well, images, overwrite=overwrite, keep_others=keep_others)
+        made = stage_well(plate, stage, well, images, labels, notes)
+        sync_tree(made.folder)
+        commit_well(plate, made, overwrite=overwrite, keep_others=keep_others)
 
 
 def stage_well(
@@ -103,10 +127,11 @@ def stage_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
-) -> None:
-    """Write checked arrays as the well in ``stage/well``, and sync it; not atomic."""
-    count = next(iter(images.values())).shape[1]
-    channels = plate.channel_info or named_channels([str(i) for i in range(count)])
+    notes: Notes,
+) -> StagedWell:
+    """Write checked arrays as a well into the folder `stage`; not atomic."""
+    acquisitions = _acquisitions(plate, well, notes.acquisitions)
+    channels = _with_windows(plate, next(iter(images.values())))
     folder = stage / "well"
     for field, array in images.items():
         common: dict[str, Any] = {
@@ -115,7 +140,12 @@ def stage_well(
             "config": plate.config,
         }
         arrays.write_field(
-            folder / field, array, name=f"{well}/{field}", channels=channels, **common
+            folder / field,
+            array,
+            name=f"{well}/{field}",
+            channels=channels,
+            provenance=notes.provenance.get(field),
+            **common,
         )
         masks = labels.get(field, {})
         if masks:
@@ -123,8 +153,32 @@ def stage_well(
             make_group(folder / field / "labels", listed, plate.version)
         for name, mask in masks.items():
             arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
-    make_group(folder, ngff.well_attributes(ordered(images), plate.version), plate.version)
-    sync_tree(folder)
+    fields = {field: acquisitions.get(field) for field in ordered(images)}
+    make_group(folder, ngff.well_attributes(fields, plate.version), plate.version)
+    return StagedWell(folder, well, images, [channel.window for channel in channels])
+
+
+def _acquisitions(
+    plate: ZarrPlate, well: str, wanted: Mapping[str, int | str | None]
+) -> dict[str, int | None]:
+    """Field -> id; a field that is replaced keeps its own unless another is wanted."""
+    present = plate._acquisitions_of(well) if plate.present(well) else {}
+    return {
+        field: present[field]
+        if one is None and field in present
+        else find_acquisition(plate.acquisitions, one, f"{plate.uri}/{well}/{field}")
+        for field, one in wanted.items()
+    }
+
+
+def _with_windows(plate: ZarrPlate, image: NDArray[Any]) -> list[Channel]:
+    """The plate's channels with the windows of its first field, so that all look alike."""
+    channels = plate.channel_info or named_channels([str(i) for i in range(image.shape[1])])
+    known = plate.ours.get("windows") or [None] * len(channels)
+    return [
+        replace(channel, window=channel.window or tuple(window or display_window(image[:, c])))
+        for c, (channel, window) in enumerate(zip(channels, known, strict=True))
+    ]
 
 
 def write_label(
@@ -151,6 +205,7 @@ def write_label(
         sync_tree(stage)
         folder = plate.group(well, field) / "labels"
         with locked(plate, well):
+            forget_consolidated(plate)
             listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
             if name in listed and not overwrite:
                 raise existing(where)
@@ -163,39 +218,12 @@ def write_label(
             set_labels(plate, folder, sorted({*listed, name}))
 
 
-def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
-    """Write a table or text, or its bytes, beside the arrays; atomic. See ``Plate.write_table``."""
-    where = f"{plate.uri}/{path}"
-    target = plate.file_path(path)
-    encoded = data if isinstance(data, bytes) else codecs.encode(data, target.name)
-    with translated(where), staged(plate.root) as stage:
-        part = stage / "file"
-        part.write_bytes(encoded)
-        sync_tree(stage)
-        with _locked_around(plate, target):
-            make_folder(plate, target.parent)
-            try:
-                (os.replace if overwrite else os.link)(part, target)
-            except FileExistsError as error:
-                raise existing(where) from error
-
-
 def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
         config = spec.config or default_config()
-        ours = {
-            "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
-            "rows": list(spec.layout.rows),
-            "columns": list(spec.layout.columns),
-            "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
-            "pixel_size": list(spec.pixel_size),
-            "levels": spec.levels,
-            "config": config.as_json(),
-            "created": time.time(),
-        }
         with translated(uri), staged(root) as stage:
-            make_group(stage / "plate", {OURS: ours}, config.ngff_version)
+            make_group(stage / "plate", plate_content(root, spec, config), config.ngff_version)
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
@@ -207,41 +235,37 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
                     raise AlreadyExistsError(
                         f"{uri} exists and is no plate; choose another path"
                     ) from error
-    if not exist_ok:
-        raise AlreadyExistsError(
-            f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
-        )
     plate = WritablePlate(root, uri)
-    require_like(uri, plate.spec, spec)
-    wanted = spec.config.ngff_version if spec.config else plate.version
-    if plate.version != wanted:
-        raise MismatchError(
-            f"{uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or delete "
-            "it first"
-        )
+    require_wanted(plate, spec, exist_ok=exist_ok)
     return plate
 
 
-def make_folder(plate: ZarrPlate, folder: Path) -> None:
-    """`folder` and its parents.
+def plate_content(root: Place, spec: PlateSpec, config: ZarrConfig) -> ngff.Attributes:
+    """The attributes of a new plate in `root`, which NGFF does not know before its first well."""
+    ours = {
+        "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+        "rows": list(spec.layout.rows),
+        "columns": list(spec.layout.columns),
+        "channels": channels_json(spec.channels),
+        "acquisitions": [asdict(a) for a in spec.acquisitions],
+        "pixel_size": list(spec.pixel_size),
+        "levels": spec.levels,
+        "config": config.as_json(),
+        "created": time.time(),
+    }
+    return {OURS: ours}
 
-    The plate's ``tables`` is a zarr group, as other readers expect; a well's is a plain folder,
-    because iohub takes every group in a well for a field.
-    """
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder == plate.root / "tables":
-        if plate.version == "0.4":
-            atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
-        atomic_write_json(document_path(folder, plate.version), group_content({}, plate.version))
 
-
-def _locked_around(plate: ZarrPlate, file: Path) -> AbstractContextManager[None]:
-    """The lock of the well that holds `file`, for a well may be replaced; none for the plate's."""
-    parts = file.relative_to(plate.root).parts
-    try:
-        well = plate.layout_path("/".join(parts[:2]))
-    except URIError:
-        return nullcontext()
-    return locked(plate, well)
+def require_wanted(plate: ZarrPlate, spec: PlateSpec, *, exist_ok: bool) -> None:
+    """Refuse a plate that exists, unless it may and is like the one that was to be made."""
+    if not exist_ok:
+        raise AlreadyExistsError(
+            f"{plate.uri} exists; open it with mode='r+' or create it with exist_ok=True"
+        )
+    require_like(plate.uri, plate.spec, spec)
+    wanted = spec.config.ngff_version if spec.config else plate.version
+    if plate.version != wanted:
+        raise MismatchError(
+            f"{plate.uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or "
+            "delete it first"
+        )
