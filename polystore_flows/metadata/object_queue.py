@@ -82,8 +82,11 @@ class Queue:
             process reaches it.
     """
 
+    _turn: threading.RLock | None = None
+
     def __init__(self, identity: str | None) -> None:
-        self._turn = _here if identity is None else None
+        if identity is None:
+            self._turn = _here
         root = private_folder() if identity is not None else None
         name = hashlib.sha256((identity or "").encode()).hexdigest()[:32]
         self._folder = None if root is None else root / name

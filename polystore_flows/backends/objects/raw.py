@@ -48,7 +48,8 @@ class RawObjects(ObjectRequests, DocumentStore):
         except UnsupportedError:  # Azure has no suffixes
             return self._read_sized(place, start, end)
         except StoreUnavailableError as error:
-            if status_of(error.__cause__ or error) != "416":  # the range begins behind the end
+            cause = error.__cause__ or error  # the range begins behind the end, or all is empty
+            if status_of(cause) != "416" and "non-partial" not in str(cause):
                 raise
             return self._read_sized(place, start, end)
 

@@ -92,11 +92,11 @@ def _wells(attributes: dict[str, Any], uri: str) -> list[str]:
 
 
 def _labels(field: str, path: str, uri: str) -> dict[str, float]:
+    where = f"{uri}/{path}/labels"
     try:
-        attributes = _attributes(f"{field}/labels", f"{uri}/{path}/labels")
+        names = ngff.read_labels(_attributes(f"{field}/labels", where), where)
     except NotFoundError:
         return {}
-    names = ngff.read_labels(attributes)
     return {f"{path}/labels/{name}": _time(f"{field}/labels/{name}") for name in names}
 
 
