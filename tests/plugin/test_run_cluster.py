@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ job=$(mktemp -d CLUSTER/XXXXXX)
 cp "$1" "$job/script"
 mkdir "$job/node"
 cp FILES "$job/node" 2> /dev/null
+PATH=BIN:$PATH
 (
     cd "$job/node" || exit 1
     if sh "$job/script" > "$job/log" 2>&1; then echo success; else echo failed; fi > "$job/said"
@@ -41,9 +43,12 @@ def cluster(workflow, tmp_path_factory):
     for name, text in {"submit": SUBMIT, "status": STATUS}.items():
         files = f"{workflow.folder}/Snakefile {workflow.folder}/*.py"
         path = folder / f"{name}.sh"
-        path.write_text(text.replace("CLUSTER", str(folder)).replace("FILES", files))
+        bin_ = str(Path(sys.executable).parent)
+        path.write_text(
+            text.replace("CLUSTER", str(folder)).replace("FILES", files).replace("BIN", bin_)
+        )
         path.chmod(0o755)
-    options = ["--executor", "cluster-generic", "--jobs", "4", "--latency-wait", "60"]
+    options = ["--executor", "cluster-generic", "--jobs", "4", "--latency-wait", "20"]
     options += ["--cluster-generic-submit-cmd", f"{folder}/submit.sh"]
     options += ["--cluster-generic-status-cmd", f"{folder}/status.sh"]
     return [*options, "--seconds-between-status-checks", "1"]
@@ -106,6 +111,7 @@ rule all:
 rule each:
     input: storage("zarr://HERE/p.zarr/{well}"), storage("disk://HERE/raw/{well}.txt")
     output: storage("disk://HERE/store/{well}.txt"), storage("zarr://HERE/p.zarr/{well}/tables/t.csv")
+    wildcard_constraints: well="[A-H]/[0-9]+"
     shell: "ls {input[0]}/0 > /dev/null; cat {input[1]} | tee {output[0]} > {output[1]}"
 
 rule all_of_them:
@@ -125,8 +131,9 @@ def test_jobs_of_a_cluster_work_on_local_copies(workflow, cluster, shared):
         path.write_text(f"{well}\n")
     workflow.write(RETRIEVED)
     if not shared:
-        usage = ["persistence", "sources", "source-cache", "software-deployment", "input-output"]
-        cluster += ["--shared-fs-usage", *usage]
+        usage = ["persistence", "sources", "source-cache", "software-deployment"]
+        cluster += ["--shared-fs-usage", *usage, "--default-storage-provider", "polystore"]
+        cluster += ["--default-storage-prefix", f"disk://{workflow.folder}/others"]
     workflow.run(*cluster)
     assert (workflow.folder / "store/all.txt").read_text() == "B/3\nB/4\n"
     assert ps.open_plate(f"zarr://{workflow.folder}/p.zarr").wells == ("B/3", "B/4")
