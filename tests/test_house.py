@@ -24,7 +24,7 @@ FLOORS = [
     {"api", "metadata", "steps"},
     {"backends"},
     {"transfer", "testing"},
-    {"report"},
+    {"report", "snakemake"},
     {"flows"},
     {"demo"},
     {"cli"},

@@ -252,6 +252,15 @@ class MemoryBackend(FileBackend, DocumentStore):
                         found.append(prefix + name)
             return found
 
+    def _touch(self, place: Place) -> None:
+        with self._lock:
+            node = self._find(place.path)
+            if isinstance(node, _Folder):
+                node.mtime = time.time()
+            else:
+                assert isinstance(node, _File)  # links were followed
+                self._write(node.data, place, overwrite=True)
+
     def _delete_all(self, place: Place) -> None:
         with self._lock:
             self._find(place.path, follow=False)

@@ -7,6 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import obstore
@@ -84,7 +85,7 @@ class ObjectRequests(FileBackend):
         self,
         place: Place,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         *,
         mode: Any = "overwrite",
         attributes: Mapping[str, str] | None = None,
@@ -129,17 +130,16 @@ class ObjectRequests(FileBackend):
         except NoBucketError:
             return False
 
-    def _level(self, place: Place) -> tuple[list[str], list[str]]:
-        """Names of the objects and of the prefixes directly in a directory."""
+    def _level(self, place: Place) -> tuple[dict[str, Any], list[str]]:
+        """The objects by name, and the names of the prefixes, directly in a directory."""
         store, key = self._store(place), key_of(place)
         with object_errors(place):
             found = obstore.list_with_delimiter(store, prefix=key or None)
         objects, folders = found["objects"], found["common_prefixes"]
         if not objects and not folders and key:
             raise FileNotFoundError(errno.ENOENT, "is not there")
-        files = (meta["path"] for meta in objects if meta["path"] != key)
-        names = [path.rpartition("/")[2] for path in files]
-        return names, [f.rpartition("/")[2] for f in folders]
+        files = {m["path"].rpartition("/")[2]: m for m in objects if m["path"] != key}
+        return files, [f.rpartition("/")[2] for f in folders]
 
     def _is_file(self, place: Place, meta: Any) -> bool:
         """Whether a listed object is a file, and no folder object of another tool."""
