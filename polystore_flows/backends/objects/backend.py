@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, ClassVar
 import obstore
 
 from ...contracts import Identifier, Stat
+from ...credentials import Credentials, find
 from ...errors import (
     AlreadyExistsError,
     ConflictError,
@@ -61,7 +62,7 @@ class ObjectsBackend(FileBackend):
 
     def __init__(self, *, store: ObjectStoreSettings | None = None) -> None:
         self._given = store
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[tuple[str, Credentials | None], Store] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (type(self), self._given)
@@ -289,13 +290,14 @@ class ObjectsBackend(FileBackend):
                 f"{place}: this process was forked from one that used an object store, whose "
                 "threads are not here; start processes by 'spawn' or 'forkserver'"
             )
+        assert self._backend_type is not None
         bucket = place.path.partition("/")[0]
-        store = self._stores.get(bucket)
+        held = find(f"{self._backend_type}://{bucket}")
+        store = self._stores.get((bucket, held))
         if store is None:
-            assert self._backend_type is not None
             with object_errors(place):
-                store = open_store(self._backend_type, bucket, self._given)
-            store = self._stores.setdefault(bucket, store)
+                store = open_store(self._backend_type, bucket, self._given, held)
+            store = self._stores.setdefault((bucket, held), store)
         return store
 
     def _head(self, place: Place, key: str) -> Any:
