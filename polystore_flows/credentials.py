@@ -1,7 +1,7 @@
 """Secrets that this process was given for a store, for as long as they are in use.
 
 Backends ask `find` before they look at profiles and the environment. What is given is never
-printed or pickled, and is forgotten when the block that gave it is left.
+printed or pickled, and what is given for a ``with`` block is forgotten at its end.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Credentials:
 
 
 _in_use: dict[str, list[Credentials]] = {}
+_kept: dict[str, Credentials] = {}
 _lock = Lock()
 
 
@@ -73,8 +74,17 @@ def given(stores: dict[str, Credentials]) -> Iterator[None]:
                     del _in_use[store]
 
 
+def keep(store: str, credentials: Credentials) -> None:
+    """Use `credentials` for `store` from now on, where no block has given others.
+
+    For handles that outlive a block, such as opened plates. The last to be kept count.
+    """
+    with _lock:
+        _kept[store] = credentials
+
+
 def find(store: str) -> Credentials | None:
     """What was given for `store`; None leaves it to the profile and the environment."""
     with _lock:
         used = _in_use.get(store)
-        return used[-1] if used else None
+        return used[-1] if used else _kept.get(store)

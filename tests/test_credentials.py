@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from polystore_flows.credentials import Credentials, find, given
+from polystore_flows.credentials import Credentials, find, given, keep
 from polystore_flows.errors import ConflictError
 
 LAB = Credentials(user="lab", secret="canary")
@@ -37,6 +37,14 @@ def test_other_credentials_for_a_store_in_use_are_refused() -> None:
         assert find("s3://b") is None
     with given({"s3://a": other}):
         assert find("s3://a") == other
+
+
+def test_kept_credentials_serve_where_no_block_has_given_others() -> None:
+    """An opened plate is read after the call that opened it has returned."""
+    keep("s3://kept", LAB)
+    with given({"s3://kept": Credentials(user="other")}):
+        assert find("s3://kept") == Credentials(user="other")
+    assert find("s3://kept") == LAB
 
 
 def test_credentials_are_neither_printed_nor_pickled() -> None:

@@ -16,6 +16,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, BinaryIO, ClassVar
 
 import obstore
@@ -65,7 +66,7 @@ class ObjectsBackend(FileBackend):
         self._stores: dict[tuple[str, Credentials | None], Store] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, (type(self), self._given)
+        return partial(type(self), store=self._given), ()
 
     @property
     def requires_filesystem_validation(self) -> bool:
@@ -184,6 +185,15 @@ class ObjectsBackend(FileBackend):
                 f"{place}: was made by somebody else meanwhile; read it again"
             ) from error
         return str(result[self._condition])
+
+    def etags(self, identifier: Identifier) -> dict[str, str]:
+        """ETag of the object (path ``""``), or those of all below a directory by their path."""
+        place = self._place(identifier)
+        key = _key(place)
+        if key and (meta := self._head(place, key)) is not None:
+            return {"": meta["e_tag"]}
+        start = len(key) + 1 if key else 0
+        return {meta["path"][start:]: meta["e_tag"] for meta in self._below(place)}
 
     # What FileBackend asks for.
 
@@ -404,10 +414,6 @@ class AzureBackend(ObjectsBackend):
     """Blobs of Azure Storage; ``AZURE_STORAGE_ACCOUNT_NAME`` names the account."""
 
     _backend_type = "az"
-
-
-def _made(cls: type[ObjectsBackend], store: ObjectStoreSettings | None) -> ObjectsBackend:
-    return cls(store=store)
 
 
 def _key(place: Place) -> str:

@@ -1,0 +1,82 @@
+"""Stamps: texts that change whenever what is stored under a URI does, without reading it.
+
+An object's stamp is its ETag, that of anything else its size and the time of its commit. A well's
+stamp is that of its images: labels and tables that are added to it later do not change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import polystore_flows as ps
+from polystore_flows.backends.folder_plate import FolderPlate
+from polystore_flows.errors import NotFoundError, URIError
+from polystore_flows.hcs.address import parse_address, split_plate_path
+from polystore_flows.registry import backend_for
+from polystore_flows.uri import BackendURI, parse_uri
+
+
+def stamp(uri: str) -> str | None:
+    """The stamp of a file, a plate or a part of one; None where nothing is."""
+    return stamps([uri])[uri]
+
+
+def stamps(uris: Iterable[str]) -> dict[str, str | None]:
+    """The stamps of many URIs; the wells of a plate cost one listing on an object store."""
+    found: dict[str, str | None] = {}
+    wells: dict[str, dict[str, str]] = {}
+    for uri in uris:
+        parsed = parse_uri(uri)
+        root, inner = split_plate_path(parsed.path)
+        if _is_well(parsed, inner):
+            wells.setdefault(parsed.at(root).text, {})[uri] = inner
+        else:
+            found[uri] = _one(parsed)
+    for plate, names in wells.items():
+        held = well_stamps(plate, list(names.values()))
+        found |= {uri: held.get(inner) for uri, inner in names.items()}
+    return found
+
+
+def well_stamps(plate_uri: str, wells: Sequence[str]) -> dict[str, str]:
+    """Those of `wells` that the plate has, as they are written there, and their stamps."""
+    try:
+        plate = ps.open_plate(plate_uri)
+    except NotFoundError:
+        return {}
+    present = {well: stored for well in wells if (stored := plate.find(well))}
+    backend = backend_for(plate_uri)
+    if isinstance(plate, FolderPlate) and hasattr(backend, "etags") and present:
+        etags = backend.etags(parse_uri(plate_uri).at(parse_uri(plate_uri).path).text)
+        files = {
+            well: [
+                path
+                for field in plate[stored].fields
+                for path in plate.field_image(stored, field).all_files()
+            ]
+            for well, stored in present.items()
+        }
+        return {
+            well: hashlib.sha256(repr([(p, etags.get(p)) for p in paths]).encode()).hexdigest()
+            for well, paths in files.items()
+        }
+    held = {well: _one(parse_uri(f"{plate_uri}/{stored}")) for well, stored in present.items()}
+    return {well: found for well, found in held.items() if found is not None}
+
+
+def _one(uri: BackendURI) -> str | None:
+    backend = backend_for(uri)
+    with suppress(NotFoundError):
+        if hasattr(backend, "etags") and (own := backend.etags(uri.at(uri.path).text).get("")):
+            return str(own)
+        held = ps.stat(uri)
+        return f"{held.kind} {held.size} {held.mtime!r}"
+    return None
+
+
+def _is_well(uri: BackendURI, inner: str) -> bool:
+    with suppress(URIError):
+        return bool(inner) and not uri.query and parse_address(inner).kind == "well"
+    return False
