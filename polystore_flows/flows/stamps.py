@@ -7,13 +7,14 @@ stamp is that of its images: labels and tables that are added to it later do not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import polystore_flows as ps
 from polystore_flows.backends.folder_plate import FolderPlate
 from polystore_flows.errors import NotFoundError, URIError
 from polystore_flows.hcs.address import parse_address, split_plate_path
+from polystore_flows.hcs.plate import Well
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import BackendURI, parse_uri
 
@@ -46,24 +47,29 @@ def well_stamps(plate_uri: str, wells: Sequence[str]) -> dict[str, str]:
         plate = ps.open_plate(plate_uri)
     except NotFoundError:
         return {}
-    present = {well: stored for well in wells if (stored := plate.find(well))}
+    present = {well: plate[stored] for well in wells if (stored := plate.find(well))}
     backend = backend_for(plate_uri)
     if isinstance(plate, FolderPlate) and hasattr(backend, "etags") and present:
-        etags = backend.etags(parse_uri(plate_uri).at(parse_uri(plate_uri).path).text)
-        files = {
-            well: [
-                path
-                for field in plate[stored].fields
-                for path in plate.field_image(stored, field).all_files()
-            ]
-            for well, stored in present.items()
-        }
+        uri = parse_uri(plate_uri)
+        etags = backend.etags(uri.at(uri.path).text)
         return {
-            well: hashlib.sha256(repr([(p, etags.get(p)) for p in paths]).encode()).hexdigest()
-            for well, paths in files.items()
+            well: _hash((p, etags.get(p)) for p in _files(held)) for well, held in present.items()
         }
-    held = {well: _one(parse_uri(f"{plate_uri}/{stored}")) for well, stored in present.items()}
-    return {well: found for well, found in held.items() if found is not None}
+    return {
+        well: _hash((field, _one(parse_uri(f"{held.uri}/{field}"))) for field in held.fields)
+        for well, held in present.items()
+    }
+
+
+def _files(well: Well) -> Iterator[str]:
+    """Paths of the images of a well, below the folder of its plate."""
+    assert isinstance(well.plate, FolderPlate)
+    for field in well.fields:
+        yield from well.plate.field_image(well.path, field).all_files()
+
+
+def _hash(parts: Iterable[object]) -> str:
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()[:32]
 
 
 def _one(uri: BackendURI) -> str | None:

@@ -119,6 +119,11 @@ def hold_lock(
 class Hold:
     """One use of a lock file.
 
+    Args:
+        path: The lock file.
+        lends: Whether calls of the same owner that `borrow` may work under this lock.
+        owner: Who must not wait for itself; by default the calling thread.
+
     Attributes:
         path: The lock file.
         dirty: An earlier holder may have crashed: there may be something to sweep.
@@ -128,7 +133,7 @@ class Hold:
         doubt: The id of this holder's update if another took it and fell silent.
     """
 
-    def __init__(self, path: Path, lends: bool) -> None:
+    def __init__(self, path: Path, lends: bool, owner: object = None) -> None:
         self.path = path
         self.dirty = self.noted = False
         self.notes = notes.Notes()
@@ -138,7 +143,7 @@ class Hold:
         self._lends = lends
         self._file: Descriptor | None = None
         self._key = (-1, -1)
-        self._thread = threading.get_ident()
+        self._owner = owner or threading.get_ident()
         self._locked = self._crashed = False
 
     @property
@@ -249,7 +254,7 @@ class Hold:
             self._key = (status.st_dev, status.st_ino)
             owner = _owners.get(self._key)
         self.queue = Queue.of(self._key)
-        return owner if owner and owner.held and owner._thread == self._thread else None
+        return owner if owner and owner.held and owner._owner == self._owner else None
 
     def _try(self) -> bool:
         """Lock the open file; False if it is locked, or had to be closed."""

@@ -114,7 +114,7 @@ def test_an_etag_changes_with_the_file(store):
 
 
 def test_every_method_can_be_awaited(store, tmp_path):
-    """Prefect awaits ``aread_path`` in async flows and calls ``read_path(_sync=True)`` in others."""
+    """Prefect awaits ``aread_path`` in async flows, else it calls ``read_path(_sync=True)``."""
 
     async def use() -> list[str]:
         await store.write_path("a", b"one")
