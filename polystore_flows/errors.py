@@ -18,6 +18,7 @@
     │   ├── AmbiguousPlateError               two files claim one plane
     │   └── UnknownLayoutError                file names fit no known microscope
     ├── TransferError (OSError)               some parts of a copy failed
+    ├── StepError (RuntimeError)              a step failed on some wells; names them
     ├── FileLockError (OSError)               a lock cannot be taken at all
     │   └── FileLockTimeoutError (TimeoutError)  its holder did not let go in time
     ├── MetadataWriteError (OSError)          a metadata document could not be written
@@ -100,6 +101,18 @@ class UnknownLayoutError(StoredDataError):
 
 class TransferError(PolystoreError, OSError):
     """Some parts of a copy failed; the others are complete."""
+
+
+class StepError(PolystoreError, RuntimeError):
+    """A step failed on some wells; the others are complete.
+
+    Attributes:
+        failed: Well -> what went wrong there.
+    """
+
+    def __init__(self, message: str, failed: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failed = failed or {}
 
 
 class FileLockError(PolystoreError, OSError):

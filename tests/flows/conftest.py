@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_RESULTS_LOCAL_STORAGE_PATH,
     temporary_settings,
 )
@@ -23,7 +24,12 @@ def prefect_server() -> Iterator[None]:
     """A server of its own; without heartbeats, which cost each flow a second of sleep."""
     with (
         prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        temporary_settings(
+            {
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+            }
+        ),
     ):
         yield
 
