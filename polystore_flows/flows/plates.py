@@ -10,7 +10,7 @@ from prefect.assets import materialize
 from prefect.flows import Flow
 
 import polystore_flows as ps
-from polystore_flows.errors import StepError, StoredDataError, UnsupportedError
+from polystore_flows.errors import PolystoreError, StepError, StoredDataError, UnsupportedError
 from polystore_flows.flows import artifacts
 from polystore_flows.flows.access import Place, blocks_of, granted, uri_of
 from polystore_flows.flows.assets import absolute, announce_plate, asset_of
@@ -117,23 +117,31 @@ def process_plate(
     plan = plan_chunks(here, there, wells=wells, chunk_size=chunk_size, **common)
     calls = [{"wells": chunk, "target": there, **common} for chunk in plan["chunks"]]
     processed, failed = _work_through(there, runner, process_chunk, calls, plan["up_to_date"])
-    assets = [asset_of(there)]
+    total = len(processed) + len(failed) + len(plan["up_to_date"])
+    lacking = StepError(failure(failed, total, there), failed) if failed else None
     finalize: Any = materialize(
-        *assets, by="polystore-flows", asset_deps=[asset_of(here)], name=finalize_plate.name
+        asset_of(there),
+        by="polystore-flows",
+        asset_deps=[asset_of(here)],
+        name=finalize_plate.name,
     )(finalize_plate.fn)
-    result: PlateResult = finalize(
-        here,
-        there,
-        processed=processed,
-        up_to_date=plan["up_to_date"],
-        failed=failed,
-        report=report,
-        **common,
-    )
+    try:
+        result: PlateResult = finalize(
+            here,
+            there,
+            processed=processed,
+            up_to_date=plan["up_to_date"],
+            failed=failed,
+            report=report,
+            **common,
+        )
+    except PolystoreError as error:
+        if lacking:  # of both, the wells are what the user must know
+            raise lacking from error
+        raise
     artifacts.show_result(there, dict(result))
-    if failed:
-        total = len(processed) + len(failed) + len(plan["up_to_date"])
-        raise StepError(failure(failed, total, there), failed)
+    if lacking:
+        raise lacking
     return result
 
 
@@ -206,9 +214,8 @@ def _finish_copy(source: str, target: str, credentials: dict[str, str]) -> None:
         ps.copy(source, target)
 
 
-def _check_plate(
-    plate: Place, repair: bool = False, announce: bool = False
-) -> list[dict[str, Any]]:
+@plate_flow("check-plate")
+def check_plate(plate: Place, repair: bool = False, announce: bool = False) -> list[dict[str, Any]]:
     """Check an OME-Zarr plate; the flow fails if a rule is broken.
 
     Args:
