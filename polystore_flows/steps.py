@@ -213,6 +213,45 @@ def find_nuclei(
     return measure_nuclei(labels, image, pixel_size=pixel_size, channels=channels)
 
 
+@makes("image", of="well")
+def analyse_nuclei(
+    images: dict[str, NDArray[Any]],
+    *,
+    pixel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    channels: Sequence[str] = (),
+    channel: int | str = 0,
+    diameter: float = 11.0,
+) -> dict[str, Any]:
+    """All of it for a well: even illumination, label images of the nuclei, their table.
+
+    Args:
+        images: field -> ``(t, c, z, y, x)``.
+        pixel_size: micrometres ``(z, y, x)``.
+        channels: names.
+        channel: index or name of the one with the nuclear stain.
+        diameter: of a typical nucleus in micrometres.
+
+    Returns:
+        ``image`` and ``labels/nuclei`` by field, and ``tables/nuclei.csv``.
+    """
+    import pandas as pd
+
+    if isinstance(channel, str):
+        if channel not in channels:
+            raise MismatchError(f"no channel {channel!r}; there are {', '.join(channels)}")
+        channel = list(channels).index(channel)
+    even = even_illumination(images)
+    labels, tables = {}, []
+    for field, image in even.items():
+        nuclei = segment_nuclei(image, channel, pixel_size=pixel_size, diameter=diameter)
+        table = measure_nuclei(nuclei, image, pixel_size=pixel_size)
+        table.insert(0, "field", field)
+        labels[field] = nuclei
+        tables.append(table)
+    rows = pd.concat(tables, ignore_index=True)
+    return {"image": even, "labels/nuclei": labels, "tables/nuclei.csv": rows}
+
+
 def _nuclei_of_plane(plane: NDArray[np.float64], diameter: float) -> NDArray[Any]:
     ndimage, segmentation = _module("scipy.ndimage"), _module("skimage.segmentation")
     smooth = ndimage.gaussian_filter(plane, diameter / 20)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect.blocks.core import Block
+from pydantic import Field
 
 from polystore_flows.credentials import Credentials, given
 from polystore_flows.errors import AccessDeniedError, ConflictError, NotFoundError
@@ -17,7 +18,17 @@ from polystore_flows.flows.blocks import PlateRef, PolystoreCredentials, Polysto
 from polystore_flows.flows.blocks.located import Located, store_of
 from polystore_flows.flows.files import checked
 
-Place = str | PlateRef | PolystoreStore
+WITHOUT_SECRET = (
+    r"^(?![^/?]*//[^/]*:[^/]*@)"
+    r"(?!.*[?&][^=&]*([Pp]ass|[Ss]ecret|[Tt]oken|[Ss]ignature|[Cc]redential)[^=&]*=)"
+)
+"""What Prefect's server matches the URIs of a submitted run with, before it keeps them."""
+
+Place = (
+    Annotated[str, Field(json_schema_extra={"pattern": WITHOUT_SECRET})]
+    | PlateRef
+    | PolystoreStore
+)
 """A plate as a flow takes it: its URI, or a block that has one."""
 
 

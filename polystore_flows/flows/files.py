@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import polystore_flows as ps
 from polystore_flows.backends import codecs
 from polystore_flows.errors import CorruptDataError, UnsupportedError, URIError
 from polystore_flows.hcs.address import TEXT_SUFFIXES
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import BackendURI, parse_uri, redact
+
+
+_SECRET_IN_URI = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s@?#]*:[^/\s@?#]*@"
+    r"|://\S*[?&][^=&\s]*(?:pass|pwd|secret|token|signature|credential)[^=&\s]*=",
+    re.IGNORECASE,
+)
+
+
+def carries_secret(value: object) -> bool:
+    """Whether a text, or one in a list or dict, holds a URI with a password or another secret."""
+    if isinstance(value, str):
+        return _SECRET_IN_URI.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(carries_secret(item) for pair in value.items() for item in pair)
+    return isinstance(value, list | tuple) and any(map(carries_secret, value))
 
 
 def checked(uri: str) -> BackendURI:

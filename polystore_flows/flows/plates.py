@@ -10,12 +10,18 @@ from prefect.assets import materialize
 from prefect.flows import Flow
 
 import polystore_flows as ps
-from polystore_flows.errors import PolystoreError, StepError, StoredDataError, UnsupportedError
+from polystore_flows.errors import (
+    PolystoreError,
+    StepError,
+    StoredDataError,
+    UnsupportedError,
+    URIError,
+)
 from polystore_flows.flows import artifacts
 from polystore_flows.flows.access import Place, blocks_of, granted, uri_of
 from polystore_flows.flows.assets import absolute, announce_plate, asset_of
 from polystore_flows.flows.chunk import failure, run_logger
-from polystore_flows.flows.files import checked
+from polystore_flows.flows.files import carries_secret
 from polystore_flows.flows.finalize import PlateResult, finalize_plate
 from polystore_flows.flows.outputs import canonical
 from polystore_flows.flows.references import ReferenceSerializer
@@ -43,14 +49,17 @@ class PlateFlow(Flow[P, R]):
         """
         plain = {}
         for name, value in parameters.items():
-            if name in ("source", "target", "plate") and isinstance(value, str):
-                checked(value)
+            if carries_secret(value):
+                raise URIError(
+                    f"{name}: a URI carries a secret, which the run would keep; leave it out and "
+                    "save it in a credentials block"
+                )
             plain[name] = name_of(value) if name == "step" and callable(value) else value
         return super().serialize_parameters(plain)
 
 
 def plate_flow(name: str) -> Callable[[Callable[P, R]], PlateFlow[P, R]]:
-    """A decorator as Prefect's ``flow``, for flows over plates."""
+    """A decorator like Prefect's ``flow``; no run of it is made with a secret in a URI."""
 
     def make(function: Callable[P, R]) -> PlateFlow[P, R]:
         return PlateFlow(

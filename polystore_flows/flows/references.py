@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import builtins
 import json
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from polystore_flows.errors import (
 )
 from polystore_flows.flows.access import granted
 from polystore_flows.flows.blocks.located import Located, store_of
-from polystore_flows.flows.files import checked
+from polystore_flows.flows.files import carries_secret, checked
 from polystore_flows.flows.stamps import stamp, stamps
 from polystore_flows.hcs.plate import Image, Plate, Well
 from polystore_flows.transfer import plate_at, plate_of
@@ -35,11 +34,6 @@ LARGEST = 4096
 """Bytes of an array that a result may hold itself."""
 
 _KIND = "__polystore__"
-_SECRET_IN_URI = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s@?#]*:[^/\s@?#]*@"
-    r"|://\S*[?&][^=&\s]*(?:pass|pwd|secret|token|signature|credential)[^=&\s]*=",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +156,7 @@ def _encoded(obj: Any) -> Any:
     if isinstance(obj, Located):
         return _encoded(Reference(obj.uri))
     if isinstance(obj, str):
-        if _SECRET_IN_URI.search(obj):
+        if carries_secret(obj):
             raise MismatchError("a result does not hold a URI with a secret; leave the secret out")
         return obj
     if obj is None or isinstance(obj, bool | int | float):
