@@ -81,10 +81,13 @@ def main() -> int:
         make_raw(source, args.wells)
         with prefect_test_harness(server_startup_timeout=120):
             for number in range(args.rounds):
-                bare.append(bare_loop(source, f"zarr://{folder}/bare{number}.zarr", args.milliseconds))
+                bare.append(
+                    bare_loop(source, f"zarr://{folder}/bare{number}.zarr", args.milliseconds)
+                )
                 target = f"zarr://{folder}/flow{number}.zarr"
                 flow.append(with_prefect(source, target, args.milliseconds, args.runner))
-                print(f"round {number + 1}: bare loop {bare[-1]:.1f} s, process_plate {flow[-1]:.1f} s")
+                print(f"round {number + 1}: bare loop {bare[-1]:.1f} s", end=", ")
+                print(f"process_plate {flow[-1]:.1f} s")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     ratio = statistics.median(flow) / statistics.median(bare)

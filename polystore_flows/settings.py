@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,11 @@ class Settings(BaseSettings):
     )
     objects_retries: int = Field(
         default=4, ge=0, description="How often a request is sent again after a passing failure."
+    )
+    zarr: dict[str, Any] = Field(
+        default_factory=dict,
+        description='JSON: how new OME-Zarr plates are written, {"compressor": "blosc-zstd"}; the '
+        "fields of ZarrConfig.",
     )
     debug: bool = Field(
         default=False, description="Show the whole trace of an error on the command line."

@@ -25,9 +25,7 @@ WITHOUT_SECRET = (
 """What Prefect's server matches the URIs of a submitted run with, before it keeps them."""
 
 Place = (
-    Annotated[str, Field(json_schema_extra={"pattern": WITHOUT_SECRET})]
-    | PlateRef
-    | PolystoreStore
+    Annotated[str, Field(json_schema_extra={"pattern": WITHOUT_SECRET})] | PlateRef | PolystoreStore
 )
 """A plate as a flow takes it: its URI, or a block that has one."""
 

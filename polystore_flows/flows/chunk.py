@@ -22,7 +22,8 @@ from polystore_flows.flows.outputs import canonical, taken, write
 from polystore_flows.flows.stamps import stamps
 from polystore_flows.flows.step import Step
 from polystore_flows.hcs.address import split_plate_path
-from polystore_flows.hcs.plate import Plate, Well
+from polystore_flows.hcs.plate import Plate
+from polystore_flows.hcs.well import Well
 from polystore_flows.uri import parse_uri, redact
 
 _STORE_FAILED = (StoreUnavailableError, AccessDeniedError, FileLockError)

@@ -12,7 +12,6 @@ from polystore_flows.hcs.address import TEXT_SUFFIXES
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import BackendURI, parse_uri, redact
 
-
 _SECRET_IN_URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s@?#]*:[^/\s@?#]*@"
     r"|://\S*[?&][^=&\s]*(?:pass|pwd|secret|token|signature|credential)[^=&\s]*=",

@@ -65,7 +65,7 @@ def finalize_plate(
         plate = ps.open_plate(target, "r+")
         done = set(map(canonical, [*(processed or []), *(up_to_date or [])]))
         wells = [well for well in ps.open_plate(source).wells if canonical(well) in done]
-        names = _table_names(target, found)
+        names = table_names(target, found)
         held = record.tables(target, found)
         tables, values = {}, {}
         for name in names:
@@ -99,7 +99,7 @@ def finalize_plate(
     return result
 
 
-def _table_names(target: str, step: Step) -> list[str]:
+def table_names(target: str, step: Step) -> list[str]:
     """Names of the tables that the step made, of any well."""
     paths = (p for entry in record.entries(target, step).values() for p in entry["outputs"])
     names = (path.rpartition("/")[2] for path in paths if "/tables/" in path)

@@ -6,7 +6,8 @@ import polystore_flows as ps
 from polystore_flows.errors import NotFoundError, StepError
 from polystore_flows.flows.step import IMAGE, Made, Step
 from polystore_flows.hcs.address import parse_well
-from polystore_flows.hcs.plate import Plate, Well
+from polystore_flows.hcs.plate import Plate
+from polystore_flows.hcs.well import Well
 
 
 def taken(plate: Plate, well: str, step: Step) -> str | None:

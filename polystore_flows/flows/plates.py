@@ -22,11 +22,11 @@ from polystore_flows.flows.access import Place, blocks_of, granted, uri_of
 from polystore_flows.flows.assets import absolute, announce_plate, asset_of
 from polystore_flows.flows.chunk import failure, run_logger
 from polystore_flows.flows.files import carries_secret
-from polystore_flows.flows.finalize import PlateResult, finalize_plate
+from polystore_flows.flows.finalize import PlateResult, finalize_plate, table_names
 from polystore_flows.flows.outputs import canonical
 from polystore_flows.flows.references import ReferenceSerializer
 from polystore_flows.flows.runners import check_reach, run_all
-from polystore_flows.flows.step import StepLike, name_of, portable
+from polystore_flows.flows.step import Step, StepLike, name_of, portable
 from polystore_flows.flows.tasks import chunks_of, plan_chunks, process_chunk
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import parse_uri, redact
@@ -128,8 +128,11 @@ def process_plate(
     processed, failed = _work_through(there, runner, process_chunk, calls, plan["up_to_date"])
     total = len(processed) + len(failed) + len(plan["up_to_date"])
     lacking = StepError(failure(failed, total, there), failed) if failed else None
+    with granted(credentials):
+        tables = table_names(there, Step.of(step, params, output))
     finalize: Any = materialize(
         asset_of(there),
+        *(asset_of(f"{there}/tables/{name}") for name in tables),
         by="polystore-flows",
         asset_deps=[asset_of(here)],
         name=finalize_plate.name,
@@ -212,14 +215,16 @@ def copy_plate(
     finish: Any = materialize(
         asset_of(there), by="polystore-flows", asset_deps=[asset_of(here)], name="finish_copy"
     )(_finish_copy)
-    finish(here, there, credentials)
+    finish(here, there, overwrite, credentials)
     announce_plate(there, wells=len(plate.wells), source=str(parse_uri(here)))
     return result
 
 
-def _finish_copy(source: str, target: str, credentials: dict[str, str]) -> None:
+def _finish_copy(source: str, target: str, overwrite: bool, credentials: dict[str, str]) -> None:
     """Copy the plate's tables and texts, and look at all wells again."""
     with granted(credentials):
+        if overwrite and ps.exists(f"{source}/tables"):
+            ps.copy(f"{source}/tables", f"{target}/tables", overwrite=True)
         ps.copy(source, target)
 
 

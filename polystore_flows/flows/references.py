@@ -26,7 +26,9 @@ from polystore_flows.flows.access import granted
 from polystore_flows.flows.blocks.located import Located, store_of
 from polystore_flows.flows.files import carries_secret, checked
 from polystore_flows.flows.stamps import stamp, stamps
-from polystore_flows.hcs.plate import Image, Plate, Well
+from polystore_flows.hcs.field import Image
+from polystore_flows.hcs.plate import Plate
+from polystore_flows.hcs.well import Well
 from polystore_flows.transfer import plate_at, plate_of
 from polystore_flows.uri import parse_uri
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import TypeGuard
 
 import polystore_flows as ps
 from polystore_flows.backends.folder_plate import FolderPlate
+from polystore_flows.contracts import ByteStore, Stat
 from polystore_flows.errors import NotFoundError, URIError
 from polystore_flows.hcs.address import parse_address, split_plate_path
-from polystore_flows.hcs.plate import Well
+from polystore_flows.hcs.well import Well
 from polystore_flows.registry import backend_for
 from polystore_flows.uri import BackendURI, parse_uri
 
@@ -49,11 +51,12 @@ def well_stamps(plate_uri: str, wells: Sequence[str]) -> dict[str, str]:
         return {}
     present = {well: plate[stored] for well in wells if (stored := plate.find(well))}
     backend = backend_for(plate_uri)
-    if isinstance(plate, FolderPlate) and hasattr(backend, "etags") and present:
+    if isinstance(plate, FolderPlate) and _lists_cheaply(backend) and present:
         uri = parse_uri(plate_uri)
-        etags = backend.etags(uri.at(uri.path).text)
+        files = backend.stat_files(uri.at(uri.path).text)
         return {
-            well: _hash((p, etags.get(p)) for p in _files(held)) for well, held in present.items()
+            well: _hash((p, _text(files[p]) if p in files else None) for p in _files(held))
+            for well, held in present.items()
         }
     return {
         well: _hash((field, _one(parse_uri(f"{held.uri}/{field}"))) for field in held.fields)
@@ -72,14 +75,19 @@ def _hash(parts: Iterable[object]) -> str:
     return hashlib.sha256(repr(list(parts)).encode()).hexdigest()[:32]
 
 
+def _lists_cheaply(backend: object) -> TypeGuard[ByteStore]:
+    """Whether one request lists a thousand files, as on object stores."""
+    return isinstance(backend, ByteStore) and not backend.has_folders
+
+
 def _one(uri: BackendURI) -> str | None:
-    backend = backend_for(uri)
     with suppress(NotFoundError):
-        if hasattr(backend, "etags") and (own := backend.etags(uri.at(uri.path).text).get("")):
-            return str(own)
-        held = ps.stat(uri)
-        return f"{held.kind} {held.size} {held.mtime!r}"
+        return _text(ps.stat(uri))
     return None
+
+
+def _text(held: Stat) -> str:
+    return held.etag or f"{held.kind} {held.size} {held.mtime!r}"
 
 
 def _is_well(uri: BackendURI, inner: str) -> bool:

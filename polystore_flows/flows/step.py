@@ -19,7 +19,7 @@ from polystore_flows.errors import MismatchError, StepError
 from polystore_flows.flows.cache import source_of
 from polystore_flows.hcs.address import check_label_name
 from polystore_flows.hcs.image import to_numpy
-from polystore_flows.hcs.plate import Well
+from polystore_flows.hcs.well import Well
 
 StepLike = str | Callable[..., Any]
 """``module:function``, ``path/to/file.py:function``, or the function itself."""

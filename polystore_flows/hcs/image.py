@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError, MismatchError
+from .address import PlaneSelection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ _DYES = {
     "FF0000": ("rfp", "tritc", "cy3", "568", "594", "mcherry"),
     "FF00FF": ("cy5", "647", "640"),
 }
+_LOOKED_AT = 2**18  # pixels of which a window is chosen
 _CYCLE = ("0000FF", "00FF00", "FF0000", "FF00FF", "00FFFF", "FFFF00", "FFFFFF")
 
 
@@ -35,6 +38,8 @@ class Channel:
     """As users select it: ``DAPI``."""
     color: str = "FFFFFF"
     """Six hex digits without ``#``."""
+    window: tuple[float, float] | None = None
+    """Values to be shown black and white; None chooses by the plate's first field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,18 @@ class ImageInfo:
             return names.index(str(channel))
         return check_index("c", channel, self.shape[1])
 
+    def indices(self, planes: PlaneSelection) -> tuple[int | None, int | None, int | None]:
+        """Zero-based indices of t, c and z that `planes` selects; None for a whole axis.
+
+        Raises:
+            AddressError: the image does not have them.
+        """
+        return (
+            None if planes.t is None else check_index("t", planes.t, self.shape[0]),
+            None if planes.c is None else self.channel_index(planes.c),
+            None if planes.z is None else check_index("z", planes.z, self.shape[2]),
+        )
+
 
 def check_index(axis: str, index: int, length: int) -> int:
     """`index`, if an axis of `length` has it; negative ones count from the end.
@@ -79,10 +96,13 @@ def check_index(axis: str, index: int, length: int) -> int:
     return index % length
 
 
-def named_channels(names: tuple[str, ...] | list[str]) -> tuple[Channel, ...]:
+def named_channels(names: Sequence[str | Channel]) -> tuple[Channel, ...]:
     """Channels with these names, coloured by their dye where the name tells it, else in turn."""
     chosen = []
     for i, name in enumerate(names):
+        if isinstance(name, Channel):
+            chosen.append(name)
+            continue
         own = {
             *re.split(r"[^a-z0-9]+", name.lower())
         }  # "ER" names a stain, the end of "laser" does not
@@ -93,6 +113,27 @@ def named_channels(names: tuple[str, ...] | list[str]) -> tuple[Channel, ...]:
         )
         chosen.append(Channel(name, next(dye, _CYCLE[i % len(_CYCLE)])))
     return tuple(chosen)
+
+
+def display_window(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Values to be shown black and white: a thousandth of the pixels lies below, one above.
+
+    So a few hot pixels do not make the rest black. Of large images only some pixels are looked at.
+
+    Args:
+        pixels: ``(t, z, y, x)``, any integer or float dtype.
+    """
+    import numpy as np
+
+    step = max(1, round((pixels.size / _LOOKED_AT) ** 0.5))
+    seen = pixels[..., ::step, ::step]
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return 0.0, 1.0
+    low, high = np.percentile(seen, (0.1, 99.9)).tolist()
+    if pixels.dtype.kind != "f":
+        low, high = round(low), round(high)
+    return low, high if high > low else low + 1
 
 
 def pyramid_levels(shape: tuple[int, ...], smallest: int = 256) -> int:

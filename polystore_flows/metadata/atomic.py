@@ -14,7 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from polystore_flows.errors import CorruptMetadataError, MetadataWriteError, PolystoreError
+from polystore_flows.errors import (
+    CorruptMetadataError,
+    FileLockTimeoutError,
+    MetadataWriteError,
+    PolystoreError,
+)
 from polystore_flows.metadata.layout import encode
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
@@ -29,7 +34,7 @@ from polystore_flows.metadata.paths import (
 )
 
 ATTEMPTS = 20
-"""How often a change is made anew because a writer without the lock interfered."""
+"""How often a change or a reading is made anew because another writer interfered."""
 
 _NAME_MAX = 255  # bytes in one file name, on every file system that matters here
 _TEMPORARY = re.compile(r"[A-Za-z0-9_-]+-\d+-[0-9a-f]{16}\.tmp")
@@ -136,6 +141,21 @@ def load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
     Raises:
         OSError: It could not be read.
     """
+    tries = 0
+    while True:
+        try:
+            return _load(document)
+        except OSError as error:
+            tries += 1
+            if error.errno != errno.ESTALE or tries == ATTEMPTS:
+                raise
+        # NFS: another host has replaced it. Opened again it would be the same old file, until
+        # this host asks the server who has that name.
+        with contextlib.suppress(OSError):
+            document.stat()
+
+
+def _load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
     try:
         # A pipe would wait for its writer.
         fd = os.open(document, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -238,9 +258,30 @@ def recover(hold: Hold) -> None:
     look_again(hold)
     settled = hold.notes.settle(hold.path.parent)
     if settled is not None:
+        hold.remember()  # this holder may die as well, after it has changed the document
         sync_folder(settled.parent)  # the one who died may not have come to that
     _sweep(hold.base)
     hold.recovered()
+
+
+def strays(path: str | os.PathLike[str], *, remove: bool = False) -> list[Path]:
+    """Find, and remove if told to, what crashed writers of the document `path` left beside it.
+
+    The next writer removes that too. Nothing is found while somebody writes, for a temporary file
+    in use looks the same.
+
+    Raises:
+        FileLockError: There is something, but the lock cannot be taken.
+    """
+    lock_path = lock_path_of(resolved(local_path(path)))
+    if not any(_temporaries(Path(str(lock_path).removesuffix(".lock")))):
+        return []
+    with contextlib.suppress(FileLockTimeoutError), hold_lock(lock_path, 0) as hold:
+        found = list(_temporaries(hold.base))
+        if remove:
+            recover(hold)
+        return found
+    return []
 
 
 def look_again(hold: Hold) -> None:
@@ -289,12 +330,17 @@ def _keep_mode(fd: int, before: os.stat_result) -> None:
 
 def _sweep(base: Path) -> None:
     """Remove what crashed writers left: whoever holds the lock is the only live writer."""
+    for temporary in _temporaries(base):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporaries(base: Path) -> Iterator[Path]:
     stem = _stem(base.name)
     with contextlib.suppress(OSError), os.scandir(base.parent) as entries:
         for entry in entries:
             if entry.name.startswith(stem) and _TEMPORARY.fullmatch(entry.name[len(stem) :]):
-                with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+                yield Path(entry.path)
 
 
 def _stem(name: str) -> str:

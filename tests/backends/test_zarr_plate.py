@@ -289,7 +289,9 @@ def test_deleting_unlists_and_removes(plate: Plate, pixels: Pixels, tmp_path: Pa
 
 
 def test_creating_again_opens_the_same_plate_and_refuses_another(plate: Plate) -> None:
-    version = plate.spec.ngff_version
+    config = plate.spec.config
+    assert config is not None
+    version = config.ngff_version
     size = plate.pixel_size
     same = ps.create_plate(
         plate.uri, 96, ["DAPI", "GFP"], size, ngff_version=version, exist_ok=True
@@ -395,52 +397,3 @@ def test_the_smallest_and_the_largest_plate_hold_their_last_well(
     last = f"{plate.rows[-1]}/{plate.columns[-1]}"
     plate.write_image(last, 0, pixels((1, 1, 1, 4, 4)))
     assert ps.open_plate(plate.uri).wells == (last,)
-
-
-def test_a_plate_that_others_wrote_with_padded_columns_keeps_its_names(
-    tmp_path: Path, pixels: Pixels
-) -> None:
-    """Big-endian, column-major, dot separated and consolidated, as older tools write."""
-    root = zarr.open_group(tmp_path / "f.zarr", mode="w", zarr_format=2)
-    names = [f"{i:02d}" for i in range(1, 13)]
-    root.attrs["plate"] = {
-        "version": "0.4",
-        "rows": [{"name": r} for r in "ABCDEFGH"],
-        "columns": [{"name": c} for c in names],
-        "wells": [{"path": "B/03", "rowIndex": 1, "columnIndex": 2}],
-        "acquisitions": [{"id": 7, "name": "day 1"}],
-    }
-    well = root.create_group("B/03")
-    well.attrs["well"] = {"version": "0.4", "images": [{"path": "0", "acquisition": 7}]}
-    field = well.create_group("0")
-    axes = [{"name": "c", "type": "channel"}]
-    axes += [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
-    scale = [{"type": "scale", "scale": [1, 0.5, 0.5]}]
-    field.attrs["multiscales"] = [
-        {
-            "version": "0.4",
-            "axes": axes,
-            "datasets": [{"path": "0", "coordinateTransformations": scale}],
-        }
-    ]
-    array = pixels((2, 20, 30))
-    stored = field.create_array(
-        "0", shape=array.shape, dtype=">u2", chunks=(1, 20, 30), order="F", compressors=None
-    )
-    stored[...] = array
-    zarr.consolidate_metadata(root.store)
-    plate = ps.open_plate(tmp_path / "f.zarr", "r+")
-    assert plate.wells == ("B/03",)
-    image = plate["B/3"].image(0)
-    assert image.shape == (1, 2, 1, 20, 30)
-    assert image.pixel_size == (1.0, 0.5, 0.5)
-    np.testing.assert_array_equal(image.read()[0, :, 0], array)
-    np.testing.assert_array_equal(image.plane(c=1), array[1])
-    plate.write_image("C/4", 0, array[None, :, None])
-    plate.write_image("B/3", 1, array[None, :, None])
-    assert ps.open_plate(tmp_path / "f.zarr").wells == ("B/03", "C/04")
-    # What we do not write ourselves is kept.
-    again = zarr.open_group(tmp_path / "f.zarr", use_consolidated=False)
-    assert again.attrs["plate"]["acquisitions"] == [{"id": 7, "name": "day 1"}]
-    images = again["B/03"].attrs["well"]["images"]
-    assert images == [{"path": "0", "acquisition": 7}, {"path": "1"}]

@@ -72,7 +72,9 @@ def test_the_flow_on_a_cluster_and_the_one_near_the_data_run(tmp_path):
         port = server.url.rpartition(":")[2].removesuffix("/api")
         address = f"tcp://127.0.0.1:{int(port) - 1}"
         script = tmp_path / "cluster.py"
-        script.write_text(local(_code("## A Dask cluster")).replace("tcp://scheduler:8786", address))
+        script.write_text(
+            local(_code("## A Dask cluster")).replace("tcp://scheduler:8786", address)
+        )
         with (
             server.beside(*python("-m", "dask", "scheduler", "--port", address.rpartition(":")[2])),
             server.beside(*python("-m", "dask", "worker", address, "--nthreads", "1")),

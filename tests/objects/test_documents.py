@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,21 +38,6 @@ from polystore_flows.metadata.paths import is_object_uri
 @pytest.fixture
 def uri(rig):
     return f"{rig.root}/plate/doc.json"
-
-
-@pytest.fixture
-def hosts(rig, tmp_path):
-    """Environments of processes, each with a private folder of its own, as on other hosts."""
-
-    def make(number, *, together=False):
-        made = []
-        for i in range(number):
-            folder = tmp_path / ("one" if together else str(i))
-            folder.mkdir(exist_ok=True)
-            made.append({**os.environ, "XDG_RUNTIME_DIR": str(folder)})
-        return made
-
-    return make
 
 
 def names(rig):
@@ -252,7 +236,7 @@ def test_an_update_that_cannot_be_told_from_lost_is_an_error_not_a_guess(rig, ur
 
 class _NoQueue(object_queue.Queue):
     def __init__(self):
-        self._folder = None
+        self._turn = self._folder = None
 
 
 def test_without_a_private_folder_steps_are_made_all_the_same(uri, monkeypatch):
@@ -343,7 +327,7 @@ def test_only_uris_of_objects_are_for_this_module(tmp_path):
     assert is_object_uri("GS://bucket/key.json")
     for other in ("zarr+s3://b/p.zarr", "/data/a.json", "disk:///a", tmp_path, "s3:"):
         assert not is_object_uri(other)
-    for wrong in ("disk:///a.json", "s3://bucket"):
+    for wrong in ("omero://host/plate/1", "s3://bucket"):
         with pytest.raises(URIError):
             atomic_update_json(wrong, workers.increment)
 

@@ -1,33 +1,30 @@
-"""Fields and label images: how their arrays are laid out, written and read.
+"""Fields and label images: their pyramids are written, and opened again.
 
-A chunk is one plane, so that reading a plane reads one chunk. NGFF 0.5 puts all chunks of a
-level into shards of at most 256 MB, split over t, then c, to keep the number of files small;
-NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling. Shards are
-written and read in `shards`, all other arrays by zarr-python.
+Arrays are laid out in `array_layout`. Shards are read in `shards`, all others by zarr-python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
-from ...hcs.image import AXES, Channel, ImageInfo, halve
+from ...hcs.image import AXES, Channel, ImageInfo, display_window, halve
 from ...hcs.plate import Image
-from .nodes import find_document, make_group, read_attributes, translated
-from .shards import ShardedArray, open_sharded
+from ...hcs.provenance import Provenance
+from ...hcs.well import MOST_READS
+from ...hcs.zarr_config import ZarrConfig
+from .array_layout import write_array
+from .nodes import OURS, make_group, read_attributes, revision, translated
+from .shards import open_sharded
+from .store_path import StorePath
 
 T = TypeVar("T")
-
-MOST_READS = 100
-"""An image that is replaced while it is read is read again so many times at most."""
-SHARD_BYTES = 256 * 2**20
-"""A shard is kept below this many uncompressed bytes."""
 
 
 def write_field(
@@ -35,10 +32,12 @@ def write_field(
     array: NDArray[Any],
     *,
     name: str,
-    channels: tuple[Channel, ...],
+    channels: Sequence[Channel],
+    provenance: Provenance | None,
     pixel_size: tuple[float, float, float],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
+    kept: ngff.Attributes | None = None,
 ) -> None:
     """Write a field with its pyramid into a folder that nobody else sees yet; not atomic.
 
@@ -46,18 +45,25 @@ def write_field(
         group: the field's folder.
         array: ``(t, c, z, y, x)``.
         name: shown to people.
-        channels: as many as ``array.shape[1]``.
+        channels: as many as ``array.shape[1]``, with windows.
+        provenance: what made it, if that is known.
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
-        version: of NGFF.
+        config: of the plate.
+        kept: attributes of the field that it replaces; what NGFF says of images is made anew.
     """
-    limits = _limits(array.dtype)
     shown = [
-        (channel, limits or _span(array[:, c]), _span(array[:, c]))
+        (channel, _limits(array[:, c]), channel.window or display_window(array[:, c]))
         for c, channel in enumerate(channels)
     ]
-    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
-    _write_pyramid(group, array, AXES, levels, version, labels=False)
+    version = config.ngff_version
+    attributes = ngff.image_attributes(name, levels, pixel_size, shown, version)
+    if provenance is not None:
+        attributes[OURS] = {"provenance": provenance.as_json()}
+    if kept is not None and version == "0.5":
+        attributes["ome"] = kept["ome"] | attributes["ome"]
+    make_group(group, (kept or {}) | attributes, version)
+    _write_pyramid(group, array, AXES, levels, config, labels=False)
 
 
 def write_label(
@@ -67,11 +73,12 @@ def write_label(
     name: str,
     pixel_size: tuple[float, float, float],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
 ) -> None:
     """Write a label image, stored ``(t, z, y, x)``; arguments as `write_field`."""
+    version = config.ngff_version
     make_group(group, ngff.label_attributes(name, levels, pixel_size, version), version)
-    _write_pyramid(group, array[:, 0], ("t", "z", "y", "x"), levels, version, labels=True)
+    _write_pyramid(group, array[:, 0], ("t", "z", "y", "x"), levels, config, labels=True)
 
 
 class ZarrImage(Image):
@@ -90,9 +97,8 @@ class ZarrImage(Image):
             CorruptDataError: an array's metadata cannot be read.
         """
         self._group = group
-        self._document = ngff.read_image(read_attributes(group, uri), uri)
-        self._arrays: dict[int, Any] = {}
         self.uri = uri
+        self._look()
         first = self._consistently(lambda: self._array(0))
         if len(first.shape) != len(self._document.axes):
             raise MismatchError(
@@ -119,7 +125,9 @@ class ZarrImage(Image):
     def labels(self) -> tuple[str, ...]:
         """Names of the label images that the field lists."""
         folder = self._group / "labels"
-        return ngff.read_labels(read_attributes(folder, self.uri)) if folder.is_dir() else ()
+        if not folder.is_dir():
+            return ()
+        return ngff.read_labels(read_attributes(folder, self.uri), self.uri)
 
     def label(self, name: str) -> Image:
         """The label image `name`; reads metadata only."""
@@ -127,12 +135,11 @@ class ZarrImage(Image):
             return super().label(name)
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
-    def _identity(self) -> tuple[int, int]:
-        document = find_document(self._group)
-        if document is None:
+    def _identity(self) -> tuple[int | str, int]:
+        identity = revision(self._group)
+        if identity is None:
             raise NotFoundError(f"{self.uri} is gone")
-        status = document.stat()
-        return status.st_ino, status.st_mtime_ns
+        return identity
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:
@@ -156,22 +163,27 @@ class ZarrImage(Image):
     def _consistently(self, read: Callable[[], T]) -> T:
         """What `read` gives, all of it from one revision of the image.
 
-        zarr opens files as it needs them. Where the image is replaced in between, an index of
-        the old shard would be applied to the new one: then the whole is read again.
+        zarr opens files as it needs them. Where the image was replaced since it was opened, an
+        index of the old shard would be applied to the new one: then the whole is read again.
         """
         for _ in range(MOST_READS):
-            before = self._identity()
             try:
                 with translated(self.uri):
                     result = read()
-            except StoredDataError:
-                if self._identity() == before:
+            except (NotFoundError, StoredDataError):
+                if self._identity() == self._seen:
                     raise
             else:
-                if self._identity() == before:
+                if self._identity() == self._seen:
                     return result
-            self._arrays.clear()
+            self._look()
         raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
+
+    def _look(self) -> None:
+        """Read the image's JSON, which names its arrays."""
+        self._seen = self._identity()
+        self._document = ngff.read_image(read_attributes(self._group, self.uri), self.uri)
+        self._arrays: dict[int, Any] = {}
 
 
 def _write_pyramid(
@@ -179,66 +191,31 @@ def _write_pyramid(
     array: NDArray[Any],
     axes: tuple[str, ...],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
     *,
     labels: bool,
 ) -> None:
     for level in range(levels):
-        path = group / str(level)
-        if version == "0.5":
-            ShardedArray(path, array.shape, _shard(array), array.dtype).write(array, axes)
-        else:
-            _write_v2(path, array)
+        write_array(group / str(level), array, axes, config)
         if level + 1 < levels:
             array = halve(array, labels=labels)
-
-
-def _write_v2(path: Path, array: NDArray[Any]) -> None:
-    import zarr
-    from numcodecs import Blosc
-
-    stored = zarr.create_array(
-        path,
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=(1,) * (array.ndim - 2) + array.shape[-2:],
-        fill_value=0,
-        zarr_format=2,
-        compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-    )
-    stored[...] = array
 
 
 def _open_foreign(path: Path) -> Any:
     import zarr
 
-    return zarr.open_array(path, mode="r")
+    if isinstance(path, StorePath):
+        from .store import BackendStore
+
+        return zarr.open_array(BackendStore(path.uri, read_only=True), mode="r")
+    version: Literal[2, 3] = 2 if (path / ".zarray").is_file() else 3  # else zarr looks for both
+    return zarr.open_array(path, mode="r", zarr_format=version)
 
 
-def _shard(array: NDArray[Any]) -> tuple[int, ...]:
-    """The whole array, cut over its first axes until it is small enough."""
-    shape = list(array.shape)
-    for axis in range(array.ndim - 2):
-        one = int(np.prod(shape)) * array.dtype.itemsize // shape[axis]
-        shape[axis] = max(1, min(shape[axis], SHARD_BYTES // max(one, 1)))
-        if one * shape[axis] <= SHARD_BYTES:
-            break
-    return tuple(shape)
-
-
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    if dtype.kind == "f":
-        return None
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
-
-
-def _span(pixels: NDArray[Any]) -> tuple[float, float]:
-    """Smallest and largest finite value, to display; a flat image gets a window of width 1."""
-    if pixels.dtype.kind == "f":
-        pixels = pixels[np.isfinite(pixels)]
-        if not pixels.size:
-            return 0.0, 1.0
-    low, high = pixels.min().item(), pixels.max().item()
-    return low, high if high > low else low + 1
+def _limits(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest value that there can be, or of floats that there is."""
+    if pixels.dtype.kind != "f":
+        info = np.iinfo(pixels.dtype)
+        return int(info.min), int(info.max)
+    finite = pixels[np.isfinite(pixels)]
+    return (finite.min().item(), finite.max().item()) if finite.size else (0.0, 1.0)

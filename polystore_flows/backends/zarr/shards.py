@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -21,16 +22,18 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
 from ...settings import get_settings
+from .chunk_codecs import ChunkCodec
+from .store_path import StoredShard, StorePath
 
 MISSING = 2**64 - 1
 """Offset and length in the index of a chunk that is not stored: all its pixels are 0."""
 
 _TYPES = {np.dtype(kind).name: np.dtype(kind) for kind in "bBhHiIqQfd"}
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_DEFAULT = ChunkCodec()
 _SMALL = 2**20  # threads cost more than they gain below so many bytes
 
 
@@ -44,6 +47,8 @@ class ShardedArray:
     shard: tuple[int, ...]
     """Shape of a shard: planes of full size."""
     dtype: np.dtype[Any]
+    codec: ChunkCodec = _DEFAULT
+    """How chunks are compressed."""
     checksums: bool = True
     """Whether each chunk ends with its CRC-32C."""
 
@@ -64,7 +69,8 @@ class ShardedArray:
             key = tuple(i // n for i, n in zip(plane, self.shard, strict=False))
             shards.setdefault(key, []).append((plane, place))
         for key, planes in shards.items():
-            self._read_shard(key, planes, out)
+            with suppress(FileNotFoundError):  # a shard of zeros is not stored
+                self._read_shard(key, planes, out)
         kept = tuple(0 if not isinstance(i, slice) else slice(None) for i in index)
         return out[kept]
 
@@ -74,29 +80,27 @@ class ShardedArray:
         planes: list[tuple[tuple[int, ...], tuple[int, ...]]],
         out: NDArray[Any],
     ) -> None:
-        try:
-            file = os.open(self._file(key), os.O_RDONLY)
-        except FileNotFoundError:
-            return  # a shard of zeros is not stored
-        try:
+        path = self._file(key)
+        file = StoredShard(path) if isinstance(path, StorePath) else _LocalShard(path)
+        with closing(file):
             index = self._read_index(file)
-
-            def read(entry: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-                plane, place = entry
+            chunks = []
+            for plane, place in planes:
                 inner = tuple(i % n for i, n in zip(plane, self.shard, strict=False))
                 offset, length = (int(n) for n in index[inner])
                 if offset != MISSING:
-                    self._decode(os.pread(file, length, offset), length, out[place])
+                    chunks.append((offset, length, place))
+            file.expect([(offset, length) for offset, length, _ in chunks])
 
-            _in_threads(read, planes, out.nbytes)
-        finally:
-            os.close(file)
+            def read(chunk: tuple[int, int, tuple[int, ...]]) -> None:
+                offset, length, place = chunk
+                self._decode(file.read(offset, length), length, out[place])
 
-    def _read_index(self, file: int) -> NDArray[np.uint64]:
-        count = math.prod(self.shard[:-2])
-        length = 16 * count + 4
-        size = os.fstat(file).st_size
-        tail = os.pread(file, length, max(size - length, 0))
+            _in_threads(read, chunks, out.nbytes)
+
+    def _read_index(self, file: StoredShard | _LocalShard) -> NDArray[np.uint64]:
+        length = 16 * math.prod(self.shard[:-2]) + 4
+        tail = file.tail(length)
         if len(tail) < length or _crc(tail[:-4]) != tail[-4:]:
             raise ValueError("the index of a shard is damaged (its CRC-32C does not match)")
         return np.frombuffer(tail[:-4], "<u8").reshape(*self.shard[:-2], 2)
@@ -108,7 +112,7 @@ class ShardedArray:
             if _crc(memoryview(stored)[:-4]) != stored[-4:]:
                 raise ValueError("a chunk is damaged (its CRC-32C does not match)")
             stored = stored[:-4]
-        Blosc().decode(stored, out=out)
+        self.codec.decode(stored, out)
 
     def write(self, array: NDArray[Any], axes: tuple[str, ...]) -> None:
         """Write metadata and all shards into a folder that nobody else sees yet; not atomic."""
@@ -121,11 +125,10 @@ class ShardedArray:
 
     def _write_shard(self, key: tuple[int, ...], part: NDArray[Any]) -> None:
         places = list(product(*map(range, part.shape[:-2])))
-        codec = Blosc("lz4", 5, Blosc.BITSHUFFLE)
 
         def encode(place: tuple[int, ...]) -> bytes | None:
             plane = part[place]
-            return codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
+            return self.codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
 
         index = np.full((*self.shard[:-2], 2), MISSING, "<u8")
         encoded = _in_threads(encode, places, part.nbytes)
@@ -149,16 +152,9 @@ class ShardedArray:
 
     def _metadata(self, axes: tuple[str, ...]) -> dict[str, Any]:
         endian = {"configuration": {"endian": "little"}} if self.dtype.itemsize > 1 else {}
-        blosc = {
-            "typesize": self.dtype.itemsize,
-            "cname": "lz4",
-            "clevel": 5,
-            "shuffle": "bitshuffle",
-            "blocksize": 0,
-        }
         inner = [
             {"name": "bytes", **endian},
-            {"name": "blosc", "configuration": blosc},
+            *self.codec.metadata(self.dtype.itemsize),
             *([{"name": "crc32c"}] if self.checksums else []),
         ]
         sharding = {
@@ -181,6 +177,26 @@ class ShardedArray:
         }
 
 
+class _LocalShard:
+    """A shard's file on this machine, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+
+    def tail(self, length: int) -> bytes:
+        size = os.fstat(self._file).st_size
+        return os.pread(self._file, length, max(size - length, 0))
+
+    def expect(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Nothing: the system reads when it is asked."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file, length, offset)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
 def open_sharded(path: Path) -> ShardedArray | None:
     """The array in the folder `path`, or None where zarr-python must read it.
 
@@ -190,19 +206,20 @@ def open_sharded(path: Path) -> ShardedArray | None:
     try:
         metadata = json.loads((path / "zarr.json").read_text())
         inner = metadata["codecs"][0]["configuration"]["codecs"]
+        names = [codec["name"] for codec in inner]
         array = ShardedArray(
             path,
             tuple(metadata["shape"]),
             tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
             _TYPES[metadata["data_type"]],
-            checksums=inner[-1]["name"] == "crc32c",
+            ChunkCodec.named(names),
+            checksums=names[-1] == "crc32c",
         )
         expected = array._metadata(())
-        for codec in inner:
-            if codec["name"] == "blosc":  # a chunk says itself how it was compressed
-                codec["configuration"] = expected["codecs"][0]["configuration"]["codecs"][1][
-                    "configuration"
-                ]
+        ours = expected["codecs"][0]["configuration"]["codecs"]
+        for codec, own in zip(inner, ours, strict=False):
+            if codec["name"] in ("blosc", "gzip"):  # a chunk says itself how it was compressed
+                codec["configuration"] = own["configuration"]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
     read = ("zarr_format", "node_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
