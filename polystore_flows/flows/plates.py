@@ -276,8 +276,8 @@ def _work_through(
 ) -> tuple[list[str], dict[str, str]]:
     """Run `work` on chunks and show how far it is; the wells that are done, and that failed."""
     logger = run_logger()
-    total = sum(len(call["wells"]) for call in calls)
-    progress = artifacts.Progress(target, total + len(up_to_date))
+    order = {_well(well): rank for rank, well in enumerate(w for c in calls for w in c["wells"])}
+    progress = artifacts.Progress(target, len(order) + len(up_to_date))
     progress.add(len(up_to_date))
     done: dict[int, list[str]] = {}
     failed: dict[str, str] = {}
@@ -291,7 +291,8 @@ def _work_through(
             failed |= dict.fromkeys(wells, reason)
         done[number] = [well for well in wells if well not in failed]
         progress.add(len(wells))
-    return [well for _, wells in sorted(done.items()) for well in wells], failed
+    in_order = {well: failed[well] for well in sorted(failed, key=order.__getitem__)}
+    return [well for _, wells in sorted(done.items()) for well in wells], in_order
 
 
 def _well(uri: str) -> str:

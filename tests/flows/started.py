@@ -74,6 +74,8 @@ def start_server(
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         **settings,
     }
