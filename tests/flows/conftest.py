@@ -23,7 +23,7 @@ from polystore_flows.testing.s3 import ObjectsRig, S3Server
 def prefect_server() -> Iterator[None]:
     """A server of its own; without heartbeats, which cost each flow a second of sleep."""
     with (
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=300),
         temporary_settings(
             {
                 PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,

@@ -46,6 +46,17 @@ def update(uri: str, times: int) -> None:
         store.update_json("count.json", lambda d: {"count": d.get("count", 0) + 1}, timeout=120)
 
 
+def update_for_ever(uri: str, folder: str) -> None:
+    """Begin to change a document through the block, until killed."""
+
+    def change(document: dict[str, Any]) -> dict[str, Any]:
+        Path(folder, "changing").touch()
+        time.sleep(600)
+        return {}
+
+    PolystoreStore(uri=uri).update_json("count.json", change)
+
+
 def add_under_locks(folder: str, keys: list[str], times: int) -> None:
     """Count up in plain files, under the lock manager."""
     manager = FlowLocks(folder)

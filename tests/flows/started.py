@@ -91,7 +91,7 @@ def start_server(
             except (URLError, OSError):
                 return False
 
-        wait_for(healthy, 180)
+        wait_for(healthy, 300)
         yield server
 
 

@@ -15,6 +15,8 @@ import pytest
 from prefect.locking.protocol import LockManager
 from prefect.settings import get_current_settings
 
+from polystore_flows.errors import FileLockTimeoutError
+from polystore_flows.flows.blocks import PolystoreStore
 from polystore_flows.flows.locks import FlowLocks
 
 KEYS = ["plate.A", "plate.B", "plate", "PLATE", "a/b", "a b", "größe"]
@@ -103,6 +105,23 @@ def test_eight_processes_lose_no_update_through_the_block(tmp_path):
     codes = flow_workers.crowd(8, flow_workers.update, f"disk://{tmp_path}", 50)
     assert codes == [0] * 8
     assert (tmp_path / "count.json").read_text().split() == ["{", '"count":', "400", "}"]
+
+
+def test_the_death_of_who_changes_a_document_loses_nothing_and_lets_the_next_one_in(tmp_path):
+    """SIGKILL in the middle of an update: the old document stands and nobody waits for the dead."""
+    store = PolystoreStore(uri=f"disk://{tmp_path}/store")
+    store.update_json("count.json", lambda _: {"count": 1})
+    process = flow_workers.start(flow_workers.update_for_ever, store.uri, str(tmp_path))
+    while not (tmp_path / "changing").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    with pytest.raises(FileLockTimeoutError):
+        store.update_json("count.json", lambda _: {}, timeout=0.1)
+    process.kill()
+    process.join()
+    assert store.update_json("count.json", lambda d: {"count": d["count"] + 1}, timeout=1) == {
+        "count": 2
+    }
 
 
 def test_the_death_of_a_holder_frees_its_lock(tmp_path):
