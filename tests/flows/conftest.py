@@ -11,9 +11,11 @@ from prefect.settings import (
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW,
     PREFECT_RESULTS_LOCAL_STORAGE_PATH,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
 from prefect.testing.utilities import prefect_test_harness
+from started import Server, start_server
 
 from polystore_flows.registry import storage_registry
 from polystore_flows.testing.s3 import ObjectsRig, S3Server
@@ -22,16 +24,20 @@ from polystore_flows.testing.s3 import ObjectsRig, S3Server
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
     """A server of its own; without heartbeats, which cost each flow a second of sleep."""
-    with (
-        prefect_test_harness(server_startup_timeout=300),
-        temporary_settings(
-            {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
-            }
-        ),
-    ):
+    settings = {
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW: "ignore",
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=300):
         yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that was started as in a facility, which also schedules."""
+    with start_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

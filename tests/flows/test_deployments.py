@@ -35,12 +35,6 @@ CANARY = "canary-5d1f0c-secret"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with start_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
 @pytest.fixture
 def api(server: Server):
     """This process talks to the started server, too."""

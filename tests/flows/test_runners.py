@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-from started import Server, counted, python, start_server, wait_for
+from started import Server, counted, python, wait_for
 
 import polystore_flows as ps
 from polystore_flows.errors import MismatchError
@@ -33,12 +33,6 @@ def test_runners_are_named_by_words():
     for wrong in ("", "thread", "dask:x", "http://host", "processes:0", "threads:-1"):
         with pytest.raises(MismatchError, match="is no runner"):
             make_runner(wrong)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with start_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
 
 
 def _raw(folder: Path, size: int) -> str:
