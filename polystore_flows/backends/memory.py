@@ -22,7 +22,7 @@ from .file_bytes import Place, os_errors
 from .files import FileBackend
 
 _MOST_LINKS = 40
-_versions = count()
+_versions = count(time.time_ns())  # an ETag that was kept must not be met in the next process
 
 
 @dataclass(frozen=True, slots=True)

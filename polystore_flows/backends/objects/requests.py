@@ -7,12 +7,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import obstore
 
 from ...contracts import Identifier
+from ...credentials import Credentials, find
 from ...errors import (
     AlreadyExistsError,
     StoreUnavailableError,
@@ -39,10 +41,10 @@ class ObjectRequests(FileBackend):
 
     def __init__(self, *, store: ObjectStoreSettings | None = None) -> None:
         self._given = store
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[tuple[str, Credentials | None], Store] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return made_again, (type(self), self._given)
+        return partial(type(self), store=self._given), ()
 
     def _place(self, identifier: Identifier) -> Place:
         text = os.fspath(identifier)
@@ -63,13 +65,14 @@ class ObjectRequests(FileBackend):
                 f"{place}: this process was forked from one that used an object store, whose "
                 "threads are not here; start processes by 'spawn' or 'forkserver'"
             )
+        assert self._backend_type is not None
         bucket = place.path.partition("/")[0]
-        store = self._stores.get(bucket)
+        held = find(f"{self._backend_type}://{bucket}")
+        store = self._stores.get((bucket, held))
         if store is None:
-            assert self._backend_type is not None
             with object_errors(place):
-                store = open_store(self._backend_type, bucket, self._given)
-            store = self._stores.setdefault(bucket, store)
+                store = open_store(self._backend_type, bucket, self._given, held)
+            store = self._stores.setdefault((bucket, held), store)
         return store
 
     def _head(self, place: Place, key: str) -> Any:
@@ -151,11 +154,6 @@ class ObjectRequests(FileBackend):
         store = self._store(place)
         with object_errors(place):
             obstore.delete(store, keys)
-
-
-def made_again(cls: type[ObjectRequests], store: ObjectStoreSettings | None) -> ObjectRequests:
-    """A backend as it was before it was pickled."""
-    return cls(store=store)
 
 
 def key_of(place: Place) -> str:
