@@ -47,6 +47,18 @@ class Settings(BaseSettings):
     objects_retries: int = Field(
         default=4, ge=0, description="How often a request is sent again after a passing failure."
     )
+    omero_tls: bool = Field(
+        default=True, description="Encrypt connections to OMERO servers; false only for tests."
+    )
+    omero_timeout: float = Field(
+        default=120.0, gt=0, description="Seconds that one call of an OMERO server may take."
+    )
+    omero_group: str | None = Field(
+        default=None, description="Group that new things on OMERO are made in; by default yours."
+    )
+    omero_cache: float = Field(
+        default=60.0, ge=0, description="Seconds that the structure of an OMERO plate is kept."
+    )
     debug: bool = Field(
         default=False, description="Show the whole trace of an error on the command line."
     )

@@ -1,4 +1,8 @@
-"""What goes with an object that is deleted, as OMERO's Delete2 does it."""
+"""What goes with an object that is deleted, after OMERO's ``blitz-delete-rules.xml``.
+
+Contained objects go; annotations go with the last object they were on, files and tags only if
+they have its owner; the image of a field goes with the field and not without it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,7 @@ from .access import Access
 from .schema import TO_MANY, is_link, root_of
 from .store import Row
 
-_SHARED = ("FileAnnotation", "TagAnnotation", "TermAnnotation")
-"""Annotations that outlive what they are linked to (user guide of ``omero delete``)."""
+_OWNERS = ("FileAnnotation", "TagAnnotation")
 
 
 def delete(targets: dict[str, list[int]], access: Access, *, cascade: bool = True) -> list[Row]:
@@ -41,10 +44,12 @@ def _collect(row: Row, access: Access, rows: dict[tuple[str, int], Row], cascade
         return
     store = access.store
     for attribute, (kind, back) in TO_MANY.get(row.kind, {}).items():
+        if (row.kind, attribute) == ("Image", "wellSamples"):
+            continue  # what still refers to the image makes its deletion fail
         for member in store.members(kind, back, row.id):
             _collect(member, access, rows, cascade)
             if is_link(kind) and attribute == "annotationLinks":
-                _orphan(member, access, rows)
+                _orphan(member, row, access, rows)
     if row.kind == "WellSample":
         image = store.find(*row.fields["image"])
         others = store.members("WellSample", "image", row.fields["image"].id)
@@ -66,10 +71,10 @@ def _collect(row: Row, access: Access, rows: dict[tuple[str, int], Row], cascade
                 rows[part.ref] = part
 
 
-def _orphan(link: Row, access: Access, rows: dict[tuple[str, int], Row]) -> None:
-    """Delete an annotation that only what is deleted was linked to, unless it is shared."""
+def _orphan(link: Row, parent: Row, access: Access, rows: dict[tuple[str, int], Row]) -> None:
+    """Delete an annotation that only what is deleted was linked to."""
     child = access.store.find(*link.fields["child"])
-    if child is None or child.kind in _SHARED:
+    if child is None or (child.kind in _OWNERS and child.owner != parent.owner):
         return
     if all(other.ref in rows for other in access.store.referring(child.ref)):
         _collect(child, access, rows, cascade=True)

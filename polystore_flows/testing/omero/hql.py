@@ -263,10 +263,9 @@ class _Parser:
             if path.parts or path.alias not in self.kinds:
                 raise self.refuse("index() takes the alias of a joined collection")
             return
-        if path.parts and path.parts[-1] == "value" and len(path.parts) > 1:
-            parts = path.parts[:-1]
-            kind = self.kind_at(path.alias, parts[:-1])
-            if parts[-1].startswith(_QUANTITIES) and parts[-1] in scalars(kind):
+        if is_quantity(path.parts):
+            kind = self.kind_at(path.alias, path.parts[:-2])
+            if path.parts[-2] in scalars(kind):
                 return
         kind = self.kind_at(path.alias, path.parts[:-1])
         last = path.parts[-1] if path.parts else "id"
@@ -338,6 +337,11 @@ class _Parser:
             found.append((item, descending))
             if not self.taken(","):
                 return found
+
+
+def is_quantity(parts: tuple[str, ...]) -> bool:
+    """Whether a path ends in the number of a value with a unit."""
+    return parts[-1:] == ("value",) and len(parts) > 1 and parts[-2].startswith(_QUANTITIES)
 
 
 def is_ordered(kind: str, name: str) -> bool:

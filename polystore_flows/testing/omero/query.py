@@ -12,7 +12,7 @@ from omero.rtypes import rbool, rdouble, rint, rlong, robject, rstring, rtime, u
 
 from .access import Access
 from .graph import load
-from .hql import Condition, Item, Join, Path, Query, is_ordered, parse
+from .hql import Condition, Item, Join, Path, Query, is_ordered, is_quantity, parse
 from .schema import TO_MANY
 from .store import Ref, Row
 
@@ -165,7 +165,8 @@ class _Run:
         if not all(self._holds(c, bound) for c in self.query.conditions if _decided(c, aliases)):
             return
         if at == len(self.query.joins):
-            yield bound
+            if self._complete(bound):
+                yield bound
             return
         join = self.query.joins[at]
         targets: list[Row | None] = [
@@ -175,6 +176,21 @@ class _Run:
             targets = [None]
         for target in targets:
             yield from self._join({**bound, join.alias: target}, at + 1)
+
+    def _complete(self, bound: Bindings) -> bool:
+        """Whether no path goes through a missing object.
+
+        Hibernate makes an inner join of every association in the middle of a path, which drops
+        the row; only ``x.y.id`` is read without one.
+        """
+        query = self.query
+        items = [*query.items, *(c.left for c in query.conditions), *(i for i, _ in query.order)]
+        for item in items:
+            parts = item.path.parts
+            inner = parts[:-2] if parts[-1:] == ("id",) or is_quantity(parts) else parts[:-1]
+            if inner and self._follow(bound.get(item.path.alias), inner) is None:
+                return False
+        return True
 
     def _targets(self, join: Join, bound: Bindings) -> list[Row]:
         owner = self._follow(bound.get(join.path.alias), join.path.parts[:-1])

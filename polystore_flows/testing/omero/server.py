@@ -181,11 +181,11 @@ class OmeroServer:
 
     def bind(self, connection: Any, session: Session) -> None:
         """Remember whose connection it is."""
-        self._connections[str(connection)] = session
+        self._connections[connection.toString()] = session
 
     def leave(self, connection: Any) -> None:
         """One client less; the session ends with its last unless it is to be kept."""
-        session = self._connections.pop(str(connection), None)
+        session = self._connections.pop(connection.toString(), None)
         if session is not None:
             session.clients -= 1
             if session.clients < 1 and not session.keeps:
