@@ -27,6 +27,8 @@ _TABLE = {
     "az": "polystore_flows.backends.objects.backend:AzureBackend",
     "disk": "polystore_flows.backends.disk:DiskBackend",
     "gs": "polystore_flows.backends.objects.backend:GoogleBackend",
+    "omero": "polystore_flows.backends.omero.backend:OMEROLocalBackend",
+    "omero_local": "polystore_flows.backends.omero.backend:OMEROLocalBackend",
     "memory": "polystore_flows.backends.memory:MemoryBackend",
     "s3": "polystore_flows.backends.objects.backend:ObjectsBackend",
     "zarr": "polystore_flows.backends.zarr.backend:ZarrBackend",

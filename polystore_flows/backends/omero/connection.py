@@ -231,6 +231,18 @@ class Connection:
             _disarm(live.client)
 
 
+_shared: dict[Login, Connection] = {}
+_shared_lock = RLock()
+
+
+def shared(login: Login) -> Connection:
+    """The connection of this process for `login`, with the credentials that it finds."""
+    with _shared_lock:
+        if login not in _shared:
+            _shared[login] = Connection(login)
+        return _shared[login]
+
+
 _inherited: list[Live] = []
 _registered = 0
 
@@ -281,6 +293,8 @@ def _close_at_end() -> None:
 
 
 def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = RLock()
     for connection in list(_open):
         connection._forget()
 

@@ -9,7 +9,7 @@ import omero.model
 from omero.rtypes import rint, rlong, unwrap, wrap
 
 from .access import Access
-from .schema import ENUMERATIONS, TO_MANY, TO_ONE, kind_of, required, scalars
+from .schema import ENUMERATIONS, ORDERED, TO_MANY, TO_ONE, kind_of, required, root_of, scalars
 from .store import Ref, Row
 
 
@@ -50,6 +50,9 @@ def proxy(ref: Ref, access: Access) -> Any:
     return getattr(omero.model, f"{kind}I")(ref.id, False)
 
 
+_IN_ORDER = {TO_MANY[kind][name][0] for kind, name in ORDERED} - {"Pixels"}
+
+
 class Saver:
     """Writes graphs of objects in one transaction and one event of the user.
 
@@ -68,7 +71,7 @@ class Saver:
         self._put(obj)
         return obj
 
-    def _put(self, obj: Any) -> Row:
+    def _put(self, obj: Any, *, member: bool = False) -> Row:
         done = self._done.get(id(obj))
         if done is not None:
             return done
@@ -84,6 +87,11 @@ class Saver:
                 self._update(obj, row)
                 self._members(obj, row)
         else:
+            if not member and root_of(kind) in _IN_ORDER:
+                # The parent's list writes the reference and the index (object.vm of omero-model).
+                raise omero.ValidationException(
+                    message=f"not-null property references a null: add the {kind} to its parent"
+                )
             row = self._insert(obj, kind)
             self._members(obj, row)
         obj._id = rlong(row.id)
@@ -172,7 +180,7 @@ class Saver:
                     continue
                 if member._loaded and getattr(member, f"_{back}") is None:
                     setattr(member, f"_{back}", type(obj)(row.id, False))
-                self._put(member)
+                self._put(member, member=True)
 
 
 def _from_client(value: Any) -> Any:

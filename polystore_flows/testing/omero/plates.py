@@ -46,9 +46,7 @@ def add_plate(
         user, group: whose it is.
     """
     owner = server.users[user]
-    access = Access(
-        server.store, owner, server.groups, owner.groups[0] if group is None else group
-    )
+    access = Access(server.store, owner, server.groups, owner.groups[0] if group is None else group)
     grid = Layout.of(layout)
     plate = omero.model.PlateI()
     plate.setName(rstring(name))
@@ -73,8 +71,8 @@ def add_plate(
     with server.store.transaction():
         Saver(access).save(plate)
     for pixels, array in arrays:
-        path = server.store.path("Pixels", unwrap(pixels.getId()))
-        path.write_bytes(array.astype(array.dtype.newbyteorder(">")).tobytes())
+        file = server.store.path("Pixels", unwrap(pixels.getId()))
+        file.write_bytes(array.astype(array.dtype.newbyteorder(">")).tobytes())
     return int(unwrap(plate.getId()))
 
 
@@ -107,4 +105,3 @@ def image_of(
         pixels.addChannel(channel)
     image.addPixels(pixels)
     return image
-
