@@ -44,6 +44,7 @@ class Contents:
         """Read all anew when next asked; after a write."""
         with self._lock:
             self._known.clear()
+            self._until = 0.0
 
     def _get(self, name: str, read: Any) -> Any:
         with self._lock:
