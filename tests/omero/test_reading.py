@@ -144,7 +144,11 @@ def test_images_of_different_sizes_are_each_what_they_are(server: OmeroServer) -
     wells = {"A/1": [pixels(0, (1, 1, 1, 4, 4))], "A/2": [pixels(1, (1, 2, 3, 5, 6), "uint8")]}
     uri = server.uri(f"plate/{add_plate(server, wells, channels=('DAPI', 'GFP'))}")
     second = ps.open_plate(uri)["A/2"].image(0)
-    assert (second.shape, second.dtype, second.channels) == ((1, 2, 3, 5, 6), np.uint8, ("DAPI", "GFP"))
+    assert (second.shape, second.dtype, second.channels) == (
+        (1, 2, 3, 5, 6),
+        np.uint8,
+        ("DAPI", "GFP"),
+    )
     np.testing.assert_array_equal(ps.load(f"{uri}/A/2/0?c=GFP&z=2"), wells["A/2"][0][:, 1, 2])
 
 
@@ -182,9 +186,7 @@ def test_a_uri_that_names_no_plate_is_told(server: OmeroServer, path: str) -> No
         ps.open_plate(server.uri(path))
 
 
-def test_pixels_that_were_never_written_are_no_black_image(
-    server: OmeroServer, plate: str
-) -> None:
+def test_pixels_that_were_never_written_are_no_black_image(server: OmeroServer, plate: str) -> None:
     """An import that broke off leaves an image without pixels."""
     stored = ps.open_plate(plate)["B/3"].image(0).stored  # type: ignore[attr-defined]
     server.store.path("Pixels", stored.pixels_id).unlink()
@@ -211,7 +213,9 @@ def test_the_structure_is_read_anew_after_its_time_out(
     assert server.calls["Query.projection"] >= 2
 
 
-def test_a_plate_is_copied_to_zarr_and_back(server: OmeroServer, plate: str, tmp_path: Path) -> None:
+def test_a_plate_is_copied_to_zarr_and_back(
+    server: OmeroServer, plate: str, tmp_path: Path
+) -> None:
     from polystore_flows.transfer import copy
 
     ps.save({"µ": 1}, f"{plate}/B/03/note.json")

@@ -198,4 +198,3 @@ def test_a_folder_is_found_again_by_the_next_server(tmp_path: Path) -> None:
         plane = well.getImage(0).getPrimaryPixels().getPlane(0, 0, 0)
         client.close()
     np.testing.assert_array_equal(plane, PIXELS[0, 0, 0])
-

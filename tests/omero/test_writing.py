@@ -231,7 +231,7 @@ def test_a_candidate_whose_maker_died_does_not_bar_the_name(
 def test_tables_come_back_as_from_csv(server: OmeroServer, target: Plate) -> None:
     table = pd.DataFrame(
         {
-            "well": ["B/03", None, "ü, \"x\""],
+            "well": ["B/03", None, 'ü, "x"'],
             "column": ["03", "04", "1e5"],
             "count": [1, -2, 2**62],
             "mean": [0.1, np.nan, 1e-300],
@@ -251,9 +251,7 @@ def test_a_table_without_rows_is_kept(target: Plate) -> None:
     assert list(ps.load(f"{target.uri}/tables/empty.csv").columns) == ["a", "b"]
 
 
-def test_files_are_attached_to_what_their_address_names(
-    server: OmeroServer, target: Plate
-) -> None:
+def test_files_are_attached_to_what_their_address_names(server: OmeroServer, target: Plate) -> None:
     target.write_image("B/3", 0, pixels())
     for path in ("a.json", "B/03/a.json", "B/03/0/a.json", "tables/deep/a.txt"):
         ps.save({"path": path} if path.endswith("json") else path, f"{target.uri}/{path}")
@@ -281,9 +279,7 @@ def _numbers(plate: Plate, link: str) -> set[int]:
     return {image.image_id for well in wells for image in well.images.values()}
 
 
-def test_what_others_attached_is_read_by_its_file_name(
-    server: OmeroServer, target: Plate
-) -> None:
+def test_what_others_attached_is_read_by_its_file_name(server: OmeroServer, target: Plate) -> None:
     target.write_table("theirs.json", {"by": "hand"})
     row = server.store.all("FileAnnotation")[-1]
     row.fields["ns"], row.fields["description"] = None, None

@@ -35,7 +35,7 @@ def settle(
     group: int,
     where: str,
 ) -> bool:
-    """Decide on the candidate `number`; whether it is the one that counts.
+    """Decide on the candidate `number`; whether it is the one that counts, else another is.
 
     Args:
         connection: to the server.
@@ -44,25 +44,28 @@ def settle(
         field: attribute that holds the state.
         group: that they are in.
         where: URI for errors.
+
+    Raises:
+        ConflictError: it was withdrawn, and so were all others.
     """
     deadline = time.monotonic() + PATIENCE
     pause = 0.02
     while True:
         known = {obj.getId().getValue(): obj for obj in candidates()}
         mine = known.pop(number, None)
-        if mine is None or _state(mine, field) == WITHDRAWN:
-            return False
+        running = mine is not None and _state(mine, field) != WITHDRAWN
         rivals = {n: o for n, o in known.items() if _state(o, field) != WITHDRAWN}
         if any(is_decided(_state(obj, field)) for obj in rivals.values()):
             return False
         late = time.monotonic() > deadline
         for other, obj in rivals.items():
-            if other > number or late:
+            if (running and other > number) or late:
                 _set(connection, obj, field, WITHDRAWN, group, where)
-        if not rivals:
-            if _set(connection, mine, field, "", group, where):
-                return True
-        elif any(other < number for other in rivals):
+        if not rivals and not running:
+            raise ConflictError(f"{where}: whoever else made it gave up; try again")
+        if not rivals and _set(connection, mine, field, "", group, where):
+            return True
+        if not running or any(other < number for other in rivals):
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import Ice
 import omero
 import omero.clients
-import omero.gateway  # registers the classes of the model
 from omero.rtypes import rlist, rlong, rstring, unwrap
 
 from ...settings import get_settings
@@ -29,6 +28,8 @@ _T = TypeVar("_T")
 
 TRIES = 4
 """How often a call that may be repeated is sent."""
+PAUSE = 0.1
+"""Seconds before the second try; each further one waits three times as long, at most 3."""
 KEEP_ALIVE = 60
 """Seconds between two signs of life."""
 
@@ -81,7 +82,7 @@ class Connection:
             AccessDeniedError: it refuses the credentials or what is asked.
         """
         with omero_errors(where or self.login):
-            pause = 0.1
+            pause = PAUSE
             for left in reversed(range(TRIES)):
                 live = self.live()
                 try:
@@ -94,7 +95,7 @@ class Connection:
                     if not repeat or not left:
                         raise
                     time.sleep(pause)
-                    pause *= 3
+                    pause = min(pause * 3, 3.0)
             raise AssertionError("unreachable")
 
     def rows(

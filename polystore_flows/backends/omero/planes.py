@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import Ice
 import omero
 
-from ...errors import CorruptDataError, MismatchError
+from ...errors import CorruptDataError, MismatchError, StoreUnavailableError
 from .connection import Connection, Live
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def read_planes(
 ) -> list[NDArray[Any]]:
     """Planes ``(y, x)`` in the order of `places`; each is sent once, by one call.
 
-    When the session or the connection is lost, what has come is kept and the rest asked for anew.
+    When the session or the connection is lost, what has come is kept and the rest asked for anew,
+    as long as that brings any.
 
     Raises:
         CorruptDataError: the server has no pixels, or fewer than the image's size says.
@@ -89,8 +90,15 @@ def read_planes(
             while waiting:
                 _take(store, waiting, done, shape, dtype, where)
 
-    connection.run(act, where)
-    return [done[number] for number in range(len(places))]
+    while True:
+        before = len(done)
+        try:
+            connection.run(act, where)
+        except StoreUnavailableError:
+            if len(done) == before:
+                raise
+        else:
+            return [done[number] for number in range(len(places))]
 
 
 def write_planes(
