@@ -17,6 +17,10 @@ test:
 quick:
     uv run pytest -m "not slow"
 
+# Power cuts and NFS, in kernels that run as processes (Debian: user-mode-linux), some four minutes
+power:
+    uv run pytest -m power
+
 # The example, as a newcomer runs it
 demo dir="demo":
     uv run polystore-flows demo {{dir}}

@@ -16,20 +16,30 @@ if TYPE_CHECKING:
         load,
         load_batch,
         open_plate,
+        provenance,
         save,
         save_batch,
         stat,
     )
     from .errors import PolystoreError
+    from .hcs.image import Channel
     from .hcs.layout import Layout
+    from .hcs.provenance import Input, Provenance
+    from .hcs.spec import Acquisition
+    from .hcs.zarr_config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
     from .registry import get_backend, storage_registry
     from .transfer import copy
     from .uri import parse_uri
 
 _HOMES = {
-    "api": "create_plate delete exists list_files load load_batch open_plate save save_batch stat",
+    "api": "create_plate delete exists list_files load load_batch open_plate provenance save "
+    "save_batch stat",
     "errors": "PolystoreError",
+    "hcs.image": "Channel",
     "hcs.layout": "Layout",
+    "hcs.provenance": "Input Provenance",
+    "hcs.spec": "Acquisition",
+    "hcs.zarr_config": "ZarrChunkStrategy ZarrCompressor ZarrConfig",
     "registry": "get_backend storage_registry",
     "transfer": "copy",
     "uri": "parse_uri",
@@ -37,8 +47,15 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Acquisition",
+    "Channel",
+    "Input",
     "Layout",
     "PolystoreError",
+    "Provenance",
+    "ZarrChunkStrategy",
+    "ZarrCompressor",
+    "ZarrConfig",
     "__version__",
     "copy",
     "create_plate",
@@ -50,6 +67,7 @@ __all__ = [
     "load_batch",
     "open_plate",
     "parse_uri",
+    "provenance",
     "save",
     "save_batch",
     "stat",

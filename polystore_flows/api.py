@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .contracts import Stat, check_batch, check_identifiers
+from .hcs.image import Channel
 from .hcs.layout import Layout
 from .hcs.plate import Mode, Plate
-from .hcs.spec import plate_spec
+from .hcs.provenance import Input, Provenance
+from .hcs.spec import Acquisition, plate_spec
+from .hcs.zarr_config import ZarrConfig
 from .registry import backend_for, plate_store_for
 from .uri import BackendURI, parse_uri
 
@@ -36,12 +40,14 @@ def open_plate(uri: URI, mode: Mode = "r") -> Plate:
 def create_plate(
     uri: URI,
     layout: int | Layout = 96,
-    channels: Sequence[str] | None = None,
+    channels: Sequence[str | Channel] | None = None,
     pixel_size: tuple[float, float, float] | None = None,
     *,
     name: str = "",
-    ngff_version: Literal["0.4", "0.5"] = "0.5",
+    acquisitions: Sequence[str | Acquisition] | None = None,
+    ngff_version: Literal["0.4", "0.5"] | None = None,
     levels: int | None = None,
+    config: ZarrConfig | None = None,
     like: Plate | None = None,
     exist_ok: bool = False,
 ) -> Plate:
@@ -50,14 +56,18 @@ def create_plate(
     Args:
         uri: where; nothing may be there.
         layout: number of wells (6, 12, 24, 48, 96, 384, 1536) or a `Layout`.
-        channels: names; without them the first image says how many there are.
+        channels: names, or `Channel` to choose colours and windows; without them the first
+            image says how many there are.
         pixel_size: micrometres ``(z, y, x)``.
         name: shown to people; by default the folder's name.
-        ngff_version: of the OME-NGFF specification.
+        acquisitions: the times at which the plate is imaged, by name (ids from 0) or as
+            `Acquisition`; OME-Zarr only. With more than one, each image names its own.
+        ngff_version: of the OME-NGFF specification; wins over that of `config`.
         levels: pyramid levels; chosen by size unless given.
-        like: a plate whose layout, channels and pixel size are taken.
+        config: how OME-Zarr arrays are chunked and compressed; by default as the settings say.
+        like: a plate whose layout, channels, pixel size and acquisitions are taken.
         exist_ok: open the plate if it exists and has this layout and these channels, so that
-            parallel jobs can all start with this call.
+            parallel jobs can all start with this call. It keeps its own `config`.
 
     Atomic: a plate is there whole or not at all, also when several processes create it.
 
@@ -67,11 +77,43 @@ def create_plate(
     """
     if like is not None:
         layout, pixel_size = like.layout, pixel_size or like.pixel_size
-    spec = plate_spec(layout, list(channels or ()), pixel_size, name, ngff_version, levels)
+        acquisitions = like.acquisitions if acquisitions is None else acquisitions
+    spec = plate_spec(
+        layout, channels, pixel_size, name, ngff_version, levels, config, acquisitions or ()
+    )
     if like is not None and channels is None:
         spec = replace(spec, channels=like.channel_info)  # with their colours
     parsed = parse_uri(uri)
     return plate_store_for(parsed).create_plate(parsed.text, spec, exist_ok=exist_ok)
+
+
+def provenance(
+    tool: str,
+    version: str = "",
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    inputs: Sequence[URI | Input] = (),
+) -> Provenance:
+    """What made an image, to be written with it: `write_image(..., provenance=)`.
+
+    Args:
+        tool: name of the program or step.
+        version: of the tool.
+        parameters: JSON values.
+        inputs: URIs of what was read, of which size and time are noted now; or `Input`.
+
+    Raises:
+        NotFoundError: an input is not there.
+    """
+    noted = []
+    for given in inputs:
+        if isinstance(given, Input):
+            noted.append(given)
+            continue
+        uri, found = parse_uri(given), stat(given)
+        modified = datetime.fromtimestamp(found.mtime, UTC).isoformat(timespec="milliseconds")
+        noted.append(Input(str(uri), found.size, modified))
+    return Provenance(tool, version, parameters or {}, tuple(noted))
 
 
 def load(uri: URI) -> Any:

@@ -260,6 +260,9 @@ def _facts(text: str) -> dict[str, Any]:
         facts |= _image_facts(image)
         facts["shape"] = _selected(uri, image, address.planes)
         facts["pixel_size_um"] = list(image.pixel_size)
+        provenance = well.provenance(address.field or well.fields[0])
+        if provenance is not None:
+            facts["provenance"] = provenance.as_json()
     return facts
 
 
@@ -271,6 +274,8 @@ def _plate_facts(plate: Plate) -> dict[str, Any]:
         "channels": list(plate.channels),
         "pixel_size_um": list(plate.pixel_size),
     }
+    if plate.acquisitions:
+        facts["acquisitions"] = [a.name or str(a.id) for a in plate.acquisitions]
     if plate.wells:
         first = plate[plate.wells[0]]
         facts["fields"] = len(first.fields)
@@ -326,6 +331,8 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(_text, value))
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
     return str(value)
 
 

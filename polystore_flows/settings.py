@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
     )
     omero_cache: float = Field(
         default=60.0, ge=0, description="Seconds that the structure of an OMERO plate is kept."
+    )
+    zarr: dict[str, Any] = Field(
+        default_factory=dict,
+        description='JSON: how new OME-Zarr plates are written, {"compressor": "blosc-zstd"}; the '
+        "fields of ZarrConfig.",
     )
     debug: bool = Field(
         default=False, description="Show the whole trace of an error on the command line."

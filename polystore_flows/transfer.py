@@ -265,7 +265,14 @@ def _write_fields(
         images[new] = image.read()
         if image.labels:
             labels[new] = {name: image.label(name).read() for name in image.labels}
-    to_plate.write_well(to_well, images, labels, overwrite=overwrite, keep_others=field is not None)
+    to_plate.write_well(
+        to_well,
+        images,
+        labels,
+        overwrite=overwrite,
+        keep_others=field is not None,
+        **plate[well].notes(dict(pairs), to_plate),
+    )
 
 
 def _copy_folder(source: BackendURI, target: BackendURI, overwrite: bool) -> CopyReport:

@@ -15,6 +15,8 @@ from pathlib import PurePath
 from urllib.parse import parse_qsl, quote, urlencode
 
 from .errors import URIError
+from .redaction import MASK, is_secret
+from .redaction import redact as redact
 
 LOCAL_SCHEMES = frozenset({"disk", "zarr"})
 """Schemes whose path lies on a file system of this machine."""
@@ -22,10 +24,6 @@ LOCAL_SCHEMES = frozenset({"disk", "zarr"})
 _NAMED = frozenset({"memory", "s3", "gs", "az", "omero"})
 _ALIASES = {"file": "disk", "omero_local": "omero", "zarr+disk": "zarr", "zarr+file": "zarr"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
-_SECRET = re.compile(
-    r"pass|pwd|secret|token|signature|^sig$|credential|session|auth|key(?!word)", re.IGNORECASE
-)
-_MASK = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class BackendURI:
         return replace(self, path=path, query=())
 
     def __str__(self) -> str:
-        masked = ((k, _MASK if _SECRET.search(k) else v) for k, v in self.query)
+        masked = ((k, MASK if is_secret(k) else v) for k, v in self.query)
         return self._render(tuple(masked))
 
     def __repr__(self) -> str:
@@ -122,22 +120,6 @@ def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
     if not parts and not authority:
         raise URIError(f"{redact(raw)!r} names no path; write for example {scheme}:///data/plate1")
     return BackendURI(scheme, authority, parts, tuple(parse_qsl(query, keep_blank_values=True)))
-
-
-def redact(text: str) -> str:
-    """`text` with user and password, and secret-looking values of a query, masked.
-
-    For errors and logs, so it takes any text, also one that is no URI.
-    """
-    head, mark, query = text.partition("?")
-    scheme, colon, rest = head.partition(":")
-    secret, at, host = rest.rpartition("@")
-    if colon and ":" in secret:
-        slashes = "//" if rest.startswith("//") else ""
-        head = f"{scheme}:{slashes}{_MASK}{at}{host}"
-    pairs = (pair.partition("=") for pair in query.split("&"))
-    masked = (f"{k}{eq}{_MASK if eq and _SECRET.search(k) else v}" for k, eq, v in pairs)
-    return head + mark + "&".join(masked)
 
 
 def _split_authority(scheme: str, rest: str, shown: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ MOST_LINES = 420
 
 # From the ground up. A module imports from floors below its own, and from its own.
 FLOORS = [
-    {"_version", "errors", "settings"},
+    {"_version", "errors", "redaction", "settings"},
     {"uri", "hcs"},
     {"contracts"},
     {"registry"},

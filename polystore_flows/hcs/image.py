@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ _DYES = {
     "FF0000": ("rfp", "tritc", "cy3", "568", "594", "mcherry"),
     "FF00FF": ("cy5", "647", "640"),
 }
+_LOOKED_AT = 2**18  # pixels of which a window is chosen
 _CYCLE = ("0000FF", "00FF00", "FF0000", "FF00FF", "00FFFF", "FFFF00", "FFFFFF")
 
 
@@ -35,6 +37,8 @@ class Channel:
     """As users select it: ``DAPI``."""
     color: str = "FFFFFF"
     """Six hex digits without ``#``."""
+    window: tuple[float, float] | None = None
+    """Values to be shown black and white; None chooses by the plate's first field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,13 @@ def check_index(axis: str, index: int, length: int) -> int:
     return index % length
 
 
-def named_channels(names: tuple[str, ...] | list[str]) -> tuple[Channel, ...]:
+def named_channels(names: Sequence[str | Channel]) -> tuple[Channel, ...]:
     """Channels with these names, coloured by their dye where the name tells it, else in turn."""
     chosen = []
     for i, name in enumerate(names):
+        if isinstance(name, Channel):
+            chosen.append(name)
+            continue
         own = {
             *re.split(r"[^a-z0-9]+", name.lower())
         }  # "ER" names a stain, the end of "laser" does not
@@ -93,6 +100,27 @@ def named_channels(names: tuple[str, ...] | list[str]) -> tuple[Channel, ...]:
         )
         chosen.append(Channel(name, next(dye, _CYCLE[i % len(_CYCLE)])))
     return tuple(chosen)
+
+
+def display_window(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Values to be shown black and white: a thousandth of the pixels lies below, one above.
+
+    So a few hot pixels do not make the rest black. Of large images only some pixels are looked at.
+
+    Args:
+        pixels: ``(t, z, y, x)``, any integer or float dtype.
+    """
+    import numpy as np
+
+    step = max(1, round((pixels.size / _LOOKED_AT) ** 0.5))
+    seen = pixels[..., ::step, ::step]
+    seen = seen[np.isfinite(seen)]
+    if not seen.size:
+        return 0.0, 1.0
+    low, high = np.percentile(seen, (0.1, 99.9)).tolist()
+    if pixels.dtype.kind != "f":
+        low, high = round(low), round(high)
+    return low, high if high > low else low + 1
 
 
 def pyramid_levels(shape: tuple[int, ...], smallest: int = 256) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from typing import TypeVar
 
 from ..errors import AddressError
@@ -62,14 +64,12 @@ class Layout:
 
     def find(self, well: WellAddress) -> tuple[int, int] | None:
         """Zero-based row and column index of `well` in the grid, or None if it lies outside."""
-        try:
-            row = self.rows.index(well.row)
-        except ValueError:
-            return None
-        for column, name in enumerate(self.columns):
-            if parse_well(f"{well.row}/{name}") == well:
-                return row, column
-        return None
+        return next(iter(self.find_all(well)), None)
+
+    def find_all(self, well: WellAddress) -> list[tuple[int, int]]:
+        """All places that `well` may mean; more than one where columns are called 3 and 03."""
+        rows, columns = _places(self)
+        return list(product(rows.get(well.row, ()), columns.get(well.column, ())))
 
     def path(self, well: WellAddress) -> str:
         """``row/column`` of `well` with this grid's names.
@@ -84,6 +84,18 @@ class Layout:
                 f"columns {self.columns[0]} to {self.columns[-1]}"
             )
         return f"{self.rows[at[0]]}/{self.columns[at[1]]}"
+
+
+@lru_cache(maxsize=16)
+def _places(layout: Layout) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Rows and columns as a `WellAddress` calls them -> their indices."""
+    rows: dict[str, list[int]] = {}
+    columns: dict[str, list[int]] = {}
+    for index, name in enumerate(layout.rows):
+        rows.setdefault(parse_well(f"{name}/1").row, []).append(index)
+    for index, name in enumerate(layout.columns):
+        columns.setdefault(parse_well(f"A/{name}").column, []).append(index)
+    return rows, columns
 
 
 def row_name(index: int) -> str:

@@ -13,16 +13,18 @@ under its key ``ome``, in 0.4 at its top.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import CorruptMetadataError
 from .address import parse_well
 from .image import AXES, Channel
 from .layout import Layout
+from .spec import Acquisition
+from .zarr_config import Version as Version
 
-Version = Literal["0.4", "0.5"]
 Attributes = dict[str, Any]
 
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
@@ -43,19 +45,19 @@ class PlateDocument:
     field_count: int
     """The largest number of fields in a well."""
     version: Version
+    acquisitions: tuple[Acquisition, ...] = ()
+    """The times at which the plate was imaged."""
 
     def with_well(self, path: str, fields: int) -> PlateDocument:
         """This document with the well `path`, which has `fields` fields."""
         wells = self.wells if path in self.wells else (*self.wells, path)
         ordered = tuple(sorted(wells, key=self._place))
-        return PlateDocument(
-            self.layout, ordered, self.name, max(self.field_count, fields), self.version
-        )
+        return replace(self, wells=ordered, field_count=max(self.field_count, fields))
 
     def without_wells(self, paths: Collection[str]) -> PlateDocument:
         """This document without the wells `paths`; ``field_count`` stays an upper bound."""
         wells = tuple(well for well in self.wells if well not in paths)
-        return PlateDocument(self.layout, wells, self.name, self.field_count, self.version)
+        return replace(self, wells=wells)
 
     def _place(self, path: str) -> tuple[int, int]:
         row, _, column = path.partition("/")
@@ -100,21 +102,29 @@ def version_of(attributes: Mapping[str, Any], where: str) -> Version:
 def plate_attributes(plate: PlateDocument) -> Attributes:
     """The attributes of a plate with at least one well (the schema wants one)."""
     rows, columns = plate.layout.rows, plate.layout.columns
-    wells = []
-    for path in plate.wells:
-        row, _, column = path.partition("/")
-        wells.append(
-            {"path": path, "rowIndex": rows.index(row), "columnIndex": columns.index(column)}
-        )
-    body = {
+    body: Attributes = {
         "name": plate.name,
         "version": plate.version,
         "field_count": plate.field_count,
         "rows": [{"name": name} for name in rows],
         "columns": [{"name": name} for name in columns],
-        "wells": wells,
+        "wells": [well_entry(plate.layout, path) for path in plate.wells],
     }
+    if plate.acquisitions:
+        body["acquisitions"] = [
+            {"id": a.id} | ({"name": a.name} if a.name else {}) for a in plate.acquisitions
+        ]
     return _made("hcs", "HCSAttrs", plate.version, {"plate": body})
+
+
+def well_entry(layout: Layout, path: str) -> Attributes:
+    """What a plate's list of wells says of the well at `path`."""
+    row, _, column = path.partition("/")
+    return {
+        "path": path,
+        "rowIndex": layout.rows.index(row),
+        "columnIndex": layout.columns.index(column),
+    }
 
 
 def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
@@ -124,43 +134,69 @@ def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
         CorruptMetadataError: they describe none, or contradict themselves.
     """
     version = version_of(attributes, where)
-    plate = _read("hcs", "HCSAttrs", version, attributes, where).plate
+    body = dict(attributes["ome"] if version == "0.5" else attributes)
+    stored: Any = body.get("plate")
+    listed = stored.get("wells") if isinstance(stored, dict) else None
+    if isinstance(listed, list) and listed:
+        # The model takes 9 ms for 1536 wells and looks for less than is looked for below.
+        body["plate"] = stored | {"version": version, "wells": listed[:1]}
+    plate = _read("hcs", "HCSAttrs", version, body, where).plate
     layout = Layout(tuple(r.name for r in plate.rows), tuple(c.name for c in plate.columns))
-    for well in plate.wells:
-        row, column = well.path.split("/")
-        if (well.rowIndex, well.columnIndex) != (
-            layout.rows.index(row),
-            layout.columns.index(column),
-        ):
+    wells = _wells(layout, listed or [], where)
+    times = tuple(Acquisition(a.id, a.name or "") for a in plate.acquisitions or ())
+    return PlateDocument(layout, wells, plate.name or "", plate.field_count or 1, version, times)
+
+
+def _wells(layout: Layout, listed: Sequence[Any], where: str) -> tuple[str, ...]:
+    """Paths of the `listed` wells by row, then column."""
+    places = {
+        f"{row}/{column}": (i, j)
+        for i, row in enumerate(layout.rows)
+        for j, column in enumerate(layout.columns)
+    }
+    paths = {}
+    for well in listed:
+        try:
+            path, at = well["path"], (well["rowIndex"], well["columnIndex"])
+            place = places[path]
+        except (KeyError, TypeError):
             raise CorruptMetadataError(
-                f"{where}: well {well.path} has row and column index {well.rowIndex}, "
-                f"{well.columnIndex}, which is another well's place in the lists"
+                f"{where} lists {well!r} as a well; it needs a path row/column of the plate's rows "
+                "and columns, a rowIndex and a columnIndex"
+            ) from None
+        if at != place:
+            raise CorruptMetadataError(
+                f"{where}: well {path} has row and column index {at[0]}, {at[1]}, which is "
+                "another well's place in the lists"
             )
-    addresses = {parse_well(well.path) for well in plate.wells}
-    if len(addresses) != len(plate.wells):
+        paths[at] = path
+    if len(paths) != len(listed) or _has_twins(layout, paths.values()):
         raise CorruptMetadataError(f"{where} lists a well twice")
-    document = PlateDocument(
-        layout,
-        tuple(well.path for well in plate.wells),
-        plate.name or "",
-        plate.field_count or 1,
-        version,
-    )
-    ordered = tuple(sorted(document.wells, key=document._place))
-    return PlateDocument(layout, ordered, document.name, document.field_count, version)
+    return tuple(paths[at] for at in sorted(paths))
 
 
-def well_attributes(fields: Sequence[str], version: Version) -> Attributes:
-    """The attributes of a well with these fields, at least one."""
-    body = {"version": version, "images": [{"path": field} for field in fields]}
-    return _made("well", "WellAttrs", version, {"well": body})
+def _has_twins(layout: Layout, paths: Collection[str]) -> bool:
+    """Whether a well is there under two names, ``B/3`` and ``B/03``."""
+    if all(len(layout.find_all(parse_well(f"{layout.rows[0]}/{c}"))) == 1 for c in layout.columns):
+        return False
+    return len({parse_well(path) for path in paths}) != len(paths)
 
 
-def read_well(attributes: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Paths of the fields of a well, in the stored order."""
+def well_attributes(fields: Mapping[str, int | None], version: Version) -> Attributes:
+    """The attributes of a well with these fields, at least one: path -> id of its acquisition."""
+    images = [
+        {"path": field} | ({} if acquisition is None else {"acquisition": acquisition})
+        for field, acquisition in fields.items()
+    ]
+    return _made("well", "WellAttrs", version, {"well": {"version": version, "images": images}})
+
+
+def read_well(attributes: Mapping[str, Any], where: str) -> dict[str, int | None]:
+    """Paths of the fields of a well, in the stored order, with the ids of their acquisitions."""
     version = version_of(attributes, where)
-    well = _read("well", "WellAttrs", version, attributes, where).well
-    return tuple(image.path for image in well.images)
+    body = attributes["ome"] if version == "0.5" else attributes
+    well = _read("well", "WellAttrs", version, body, where).well
+    return {image.path: image.acquisition for image in well.images}
 
 
 def image_attributes(
@@ -210,7 +246,8 @@ def label_attributes(
 def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
     """The field or label image that `attributes` describe."""
     version = version_of(attributes, where)
-    image = _read("image", "ImageAttrs", version, attributes, where)
+    body = attributes["ome"] if version == "0.5" else attributes
+    image = _read("image", "ImageAttrs", version, body, where)
     scale_of = image.multiscales[0]
     axes = tuple(axis.name for axis in scale_of.axes)
     if not set(axes) <= set(AXES) or list(axes) != [a for a in AXES if a in axes]:
@@ -230,13 +267,18 @@ def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
                 for name, factor in zip(axes, transform.scale, strict=True):
                     if name in size:
                         size[name] *= factor
-    body = attributes.get("ome", attributes)
     channels = tuple(
-        Channel(str(entry.get("label", i)), str(entry.get("color", "FFFFFF")))
+        Channel(str(entry.get("label", i)), _color(entry))
         for i, entry in enumerate((body.get("omero") or {}).get("channels") or ())
     )
     paths = tuple(dataset.path for dataset in scale_of.datasets)
     return ImageDocument(axes, paths, (size["z"], size["y"], size["x"]), channels)
+
+
+def _color(channel: Mapping[str, Any]) -> str:
+    """Six hex digits; others write ``#`` before them, or no colour at all."""
+    color = str(channel.get("color", "")).lstrip("#")
+    return color if re.fullmatch(r"[0-9A-Fa-f]{6}", color) else "FFFFFF"
 
 
 def labels_attributes(names: Sequence[str], version: Version) -> Attributes:
@@ -291,12 +333,9 @@ def _made(module: str, name: str, version: Version, body: Attributes) -> Attribu
     return {"ome": dumped} if version == "0.5" else dumped
 
 
-def _read(
-    module: str, name: str, version: Version, attributes: Mapping[str, Any], where: str
-) -> Any:
+def _read(module: str, name: str, version: Version, body: Mapping[str, Any], where: str) -> Any:
     from pydantic import ValidationError
 
-    body = attributes["ome"] if version == "0.5" else attributes
     try:
         return _model(module, name, version).model_validate(body)
     except ValidationError as error:

@@ -8,151 +8,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AddressError, MismatchError, NotFoundError, ReadOnlyError, UnsupportedError
 from .address import (
-    PlaneSelection,
     WellAddress,
     check_field_name,
     check_label_name,
     parse_well,
 )
-from .image import AXES, Channel, ImageInfo, check_index, five_dimensional
+from .field import Image as Image
+from .image import Channel, five_dimensional
 from .layout import Layout
-from .spec import PlateSpec
+from .plate_map import PLATE_MAP, checked_plate_map
+from .provenance import Provenance
+from .spec import Acquisition, PlateSpec
+from .well import Well
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
 Mode = Literal["r", "r+"]
 
 
-class Image(ABC):
-    """A field or a label image: ``(t, c, z, y, x)``. Opening it reads metadata only."""
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is said of the fields of a well besides their pixels; each field is a key."""
 
-    def __init__(self, uri: str, info: ImageInfo) -> None:
-        self.uri = uri
-        self.info = info
-
-    @property
-    def shape(self) -> tuple[int, int, int, int, int]:
-        """Full size, ``(t, c, z, y, x)``."""
-        return self.info.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the pixels."""
-        return self.info.dtype
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """Always ``("t", "c", "z", "y", "x")``."""
-        return AXES
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Names of the channels."""
-        return tuple(channel.name for channel in self.info.channels)
-
-    @property
-    def pixel_size(self) -> tuple[float, float, float]:
-        """Micrometres ``(z, y, x)``."""
-        return self.info.pixel_size
-
-    @property
-    def levels(self) -> int:
-        """Number of pyramid levels."""
-        return self.info.levels
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the label images of this field."""
-        return ()
-
-    def label(self, name: str) -> Image:
-        """The label image `name` of this field.
-
-        Raises:
-            NotFoundError: the field has none of this name.
-        """
-        known = ", ".join(self.labels) or "none"
-        raise NotFoundError(f"{self.uri} has no label image {name!r}; it has {known}")
-
-    def plane(self, t: int = 0, c: int | str = 0, z: int = 0, *, level: int = 0) -> NDArray[Any]:
-        """One ``(y, x)`` plane; reads that plane's chunks only."""
-        return self.select(PlaneSelection(t, c, z, level))
-
-    def read(self, *, level: int = 0) -> NDArray[Any]:
-        """The whole field, ``(t, c, z, y, x)``."""
-        return self.select(PlaneSelection(level=level))
-
-    def select(self, planes: PlaneSelection) -> NDArray[Any]:
-        """The selected part; an axis with an index is dropped, as in NumPy.
-
-        Raises:
-            AddressError: the image has no such plane, channel or level.
-        """
-        try:
-            t = None if planes.t is None else check_index("t", planes.t, self.shape[0])
-            c = None if planes.c is None else self.info.channel_index(planes.c)
-            z = None if planes.z is None else check_index("z", planes.z, self.shape[2])
-            level = check_index("level", planes.level, self.levels)
-        except AddressError as error:
-            raise AddressError(f"{self.uri}: {error}") from error
-        return self._read(level, t, c, z)
-
-    @abstractmethod
-    def _read(self, level: int, t: int | None, c: int | None, z: int | None) -> NDArray[Any]:
-        """Read checked indices of `level`; an axis with an index is dropped."""
-
-    def __repr__(self) -> str:
-        return f"<Image {self.uri} {self.shape} {self.dtype}>"
-
-
-class Well:
-    """A well of an opened plate."""
-
-    def __init__(self, plate: Plate, path: str) -> None:
-        self.plate = plate
-        self.path = path
-        """As stored: ``B/03``."""
-
-    @property
-    def uri(self) -> str:
-        """The well's URI."""
-        return f"{self.plate.uri}/{self.path}"
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Paths of the well's fields, ``("0", "1", …)``."""
-        return self.plate._fields(self.path)
-
-    def image(self, field: int | str = 0) -> Image:
-        """A field by its path; reads metadata only.
-
-        Raises:
-            NotFoundError: the well does not have it.
-        """
-        if str(field) not in self.fields:
-            known = ", ".join(self.fields) or "none"
-            raise NotFoundError(f"{self.uri} has no field {field}; it has {known}")
-        return self.plate._image(self.path, str(field))
-
-    def read(
-        self, fields: Iterable[str] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
-        """Images and label images of `fields` (of all), as `Plate.write_well` takes them."""
-        images, labels = {}, {}
-        for field in self.fields if fields is None else fields:
-            image = self.image(field)
-            images[field] = image.read()
-            labels[field] = {name: image.label(name).read() for name in image.labels}
-        return images, labels
-
-    def __repr__(self) -> str:
-        return f"<Well {self.uri}>"
+    acquisitions: Mapping[str, int | str | None]
+    """By id or name; None where the writer said nothing."""
+    provenance: Mapping[str, Provenance | None]
 
 
 class Plate(ABC):
@@ -202,7 +89,32 @@ class Plate(ABC):
     @property
     def spec(self) -> PlateSpec:
         """What a plate like this one is made from (``create_plate(..., like=)``)."""
-        return PlateSpec(self.layout, self.channel_info, self.pixel_size, self.name)
+        return PlateSpec(
+            self.layout,
+            self.channel_info,
+            self.pixel_size,
+            self.name,
+            acquisitions=self.acquisitions,
+        )
+
+    @property
+    def acquisitions(self) -> tuple[Acquisition, ...]:
+        """The times at which the plate was imaged, where that is kept."""
+        return ()
+
+    @property
+    def conditions(self) -> pd.DataFrame:
+        """The plate map: one row for a well, by its path ``B/3``; empty where there is none.
+
+        Raises:
+            MismatchError: the stored map does not fit the plate.
+        """
+        where = f"{self.uri}/{PLATE_MAP}"
+        try:
+            table = self.read_table(PLATE_MAP)
+        except (NotFoundError, UnsupportedError):
+            table = {"row": [], "column": []}
+        return checked_plate_map(table, self.layout, where)
 
     def find(self, well: str) -> str | None:
         """Stored path of `well` (``B/3``, ``B/03`` or ``B03``), or None if it holds no data."""
@@ -236,10 +148,27 @@ class Plate(ABC):
     def _image(self, well: str, field: str) -> Image:
         """A field that `_fields` lists."""
 
+    def _acquisitions_of(self, well: str) -> dict[str, int | None]:
+        return dict.fromkeys(self._fields(well))
+
+    def _provenance(self, well: str, field: str) -> Provenance | None:
+        path = _provenance_path(well, field)
+        try:
+            return Provenance.from_json(self.read_table(path), f"{self.uri}/{path}")
+        except (NotFoundError, UnsupportedError):
+            return None
+
     # Writing. A backend that can write overrides the methods with an underscore.
 
     def write_image(
-        self, well: str, field: int | str, data: ArrayLike, *, overwrite: bool = False
+        self,
+        well: str,
+        field: int | str,
+        data: ArrayLike,
+        *,
+        overwrite: bool = False,
+        acquisition: int | str | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         """Write one field and list it.
 
@@ -248,7 +177,10 @@ class Plate(ABC):
             field: path of the field in the well.
             data: ``(t, c, z, y, x)``, or one ``(y, x)`` plane; integers or floats. All fields
                 of a plate have one shape and dtype.
-            overwrite: whether an existing field, with its labels, is replaced.
+            overwrite: whether an existing field, with its labels and tables, is replaced.
+            acquisition: id or name of the one it belongs to; may be left out where the plate has
+                at most one, or to leave that of an existing field as it is.
+            provenance: what made it.
 
         Atomic where the backend says so: a reader sees the old field or the new one.
 
@@ -256,7 +188,14 @@ class Plate(ABC):
             AlreadyExistsError: the field exists and `overwrite` is false.
             MismatchError: the array does not fit the plate. Nothing was written.
         """
-        self.write_well(well, {field: data}, overwrite=overwrite, keep_others=True)
+        self.write_well(
+            well,
+            {field: data},
+            overwrite=overwrite,
+            keep_others=True,
+            acquisition=acquisition,
+            provenance=provenance,
+        )
 
     def write_well(
         self,
@@ -266,6 +205,8 @@ class Plate(ABC):
         *,
         overwrite: bool = False,
         keep_others: bool = False,
+        acquisition: int | str | Mapping[Any, int | str | None] | None = None,
+        provenance: Provenance | Mapping[Any, Provenance | None] | None = None,
     ) -> None:
         """Write all fields of a well, with their labels, and list the well once all are complete.
 
@@ -275,6 +216,7 @@ class Plate(ABC):
             labels: field -> name -> integer array, ``(t, 1, z, y, x)`` or ``(y, x)``.
             overwrite: whether existing fields are replaced.
             keep_others: whether fields that `images` does not name stay.
+            acquisition, provenance: as in `write_image`; for all fields, or field -> its own.
 
         Raises:
             AlreadyExistsError: the well (a field of it, with `keep_others`) exists.
@@ -298,7 +240,8 @@ class Plate(ABC):
             }
             for f, d in labels.items()
         }
-        self._write_well(self.layout_path(well), arrays, masks, overwrite, keep_others)
+        notes = Notes(_each(arrays, acquisition), _each(arrays, provenance))
+        self._write_noted(self.layout_path(well), arrays, masks, overwrite, keep_others, notes)
 
     def write_label(
         self, well: str, field: int | str, name: str, data: ArrayLike, *, overwrite: bool = False
@@ -321,6 +264,20 @@ class Plate(ABC):
         """Write a data frame (or rows as dicts) below the plate; atomic."""
         self._writable()
         self._write_file(path, table, overwrite)
+
+    def write_conditions(self, table: Any, *, overwrite: bool = True) -> None:
+        """Write the plate map, a table of row, column and any columns; atomic.
+
+        Args:
+            table: see `checked_plate_map`.
+            overwrite: whether an existing plate map is replaced.
+
+        Raises:
+            MismatchError: it does not fit the plate; nothing was written.
+        """
+        self._writable()
+        checked = checked_plate_map(table, self.layout, f"{self.uri}/{PLATE_MAP}")
+        self._write_file(PLATE_MAP, checked, overwrite)
 
     def read_table(self, path: str) -> Any:
         """The table or text at `path` below the plate, decoded by its suffix."""
@@ -385,6 +342,25 @@ class Plate(ABC):
     ) -> None:
         raise UnsupportedError(f"{self.uri}: this backend cannot write images")
 
+    def _write_noted(
+        self,
+        well: str,
+        images: Mapping[str, NDArray[Any]],
+        labels: Mapping[str, Mapping[str, NDArray[Any]]],
+        overwrite: bool,
+        keep_others: bool,
+        notes: Notes,
+    ) -> None:
+        """`_write_well`, then the provenance of each field as a text beside the well's tables."""
+        if any(acquisition is not None for acquisition in notes.acquisitions.values()):
+            raise UnsupportedError(
+                f"{self.uri}: only OME-Zarr plates keep acquisitions; write one plate for each"
+            )
+        self._write_well(well, images, labels, overwrite, keep_others)
+        for field, provenance in notes.provenance.items():
+            if provenance is not None:
+                self._write_file(_provenance_path(well, field), provenance.as_json(), True)
+
     def _write_label(
         self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
     ) -> None:
@@ -395,6 +371,17 @@ class Plate(ABC):
 
     def __repr__(self) -> str:
         return f"<Plate {self.uri} {len(self)} wells>"
+
+
+def _each(fields: Iterable[str], given: Any) -> dict[str, Any]:
+    """Field -> what is given for it, or for all."""
+    if isinstance(given, Mapping):
+        return {f: given.get(f, given.get(int(f) if f.isdecimal() else f)) for f in fields}
+    return dict.fromkeys(fields, given)
+
+
+def _provenance_path(well: str, field: str) -> str:
+    return f"{well}/provenance_{field}.json"
 
 
 def _some(items: tuple[str, ...], most: int = 8) -> str:

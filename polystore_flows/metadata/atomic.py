@@ -29,7 +29,7 @@ from polystore_flows.metadata.paths import (
 )
 
 ATTEMPTS = 20
-"""How often a change is made anew because a writer without the lock interfered."""
+"""How often a change or a reading is made anew because another writer interfered."""
 
 _NAME_MAX = 255  # bytes in one file name, on every file system that matters here
 _TEMPORARY = re.compile(r"[A-Za-z0-9_-]+-\d+-[0-9a-f]{16}\.tmp")
@@ -136,6 +136,21 @@ def load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
     Raises:
         OSError: It could not be read.
     """
+    tries = 0
+    while True:
+        try:
+            return _load(document)
+        except OSError as error:
+            tries += 1
+            if error.errno != errno.ESTALE or tries == ATTEMPTS:
+                raise
+        # NFS: another host has replaced it. Opened again it would be the same old file, until
+        # this host asks the server who has that name.
+        with contextlib.suppress(OSError):
+            document.stat()
+
+
+def _load(document: Path) -> tuple[bytes | None, os.stat_result | None]:
     try:
         # A pipe would wait for its writer.
         fd = os.open(document, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

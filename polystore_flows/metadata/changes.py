@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from polystore_flows.errors import CorruptMetadataError, NotFoundError
+from polystore_flows.errors import CorruptMetadataError, MismatchError, NotFoundError
 from polystore_flows.metadata.layout import Draft, unspeakable
+
+_KINDS = {"merge": dict, "append": list, "insert": list, "raise_to": int}
 
 
 class Change:
@@ -36,6 +39,34 @@ class Change:
     def append(self, *path: str, value: Any) -> Change:
         """Put `value` at the end of the list there."""
         self._steps.append(("append", path, value))
+        return self
+
+    def insert(self, *path: str, value: Mapping[str, Any], by: Sequence[str]) -> Change:
+        """Put an object into the list there, which is sorted by the keys `by` of its objects.
+
+        It takes the place of an object that has the same ones.
+        """
+        self._steps.append(("insert", path, {"by": list(by), "item": dict(value)}))
+        return self
+
+    def raise_to(self, *path: str, value: int) -> Change:
+        """Make the number there at least `value`."""
+        self._steps.append(("raise_to", path, value))
+        return self
+
+    def default(self, *path: str, value: Any) -> Change:
+        """Put `value` there, if nothing is."""
+        self._steps.append(("default", path, value))
+        return self
+
+    def agree(self, *path: str, value: Any) -> Change:
+        """Put `value` there, if nothing is; make none of the steps, if something else is."""
+        self._steps.append(("agree", path, value))
+        return self
+
+    def drop(self, *path: str) -> Change:
+        """Remove what is there, if anything is."""
+        self._steps.append(("drop", path, None))
         return self
 
     def encode(self, where: object) -> bytes:
@@ -67,14 +98,15 @@ def apply(encoded: bytes, draft: Draft | None, document: object) -> Draft:
         NotFoundError: There is no document, and the change does not make one.
         CorruptMetadataError: Something in the document is not what the change needs; `draft` is
             as it was.
+        MismatchError: Something that the change shall agree with is different; likewise.
     """
     creates, steps = json.loads(encoded)
     if draft is None:
         if not creates:
             raise missing(document)
         draft = Draft({})
-    for verb, path, _ in steps:
-        _check(draft.data, verb, path, document)
+    for verb, path, value in steps:
+        _check(draft.data, verb, path, value, document)
     for verb, path, value in steps:
         _make(draft, verb, path, value)
     return draft
@@ -85,30 +117,65 @@ def missing(path: object) -> NotFoundError:
     return NotFoundError(f"there is no document {path}; create it first")
 
 
-def _check(data: dict[str, Any], verb: str, path: list[str], document: object) -> None:
-    value: Any = data
-    kinds = [dict] * (len(path) - 1) + [{"set": object, "merge": dict, "append": list}[verb]]
+def _check(data: dict[str, Any], verb: str, path: list[str], value: Any, document: object) -> None:
+    inside: Any = data
+    kinds: list[type] = [dict] * (len(path) - 1) + [_KINDS.get(verb, object)]
     for key, kind in zip(path, kinds, strict=True):
-        if key not in value:
+        if key not in inside:
             return
-        value = value[key]
-        if not isinstance(value, kind):
-            what = "object" if kind is dict else "array"
+        inside = inside[key]
+        if not isinstance(inside, kind):
+            what = "object" if kind is dict else "array" if kind is list else "number"
             raise CorruptMetadataError(
-                f"{document}: {key!r} is no JSON {what} but {type(value).__name__}. "
+                f"{document}: {key!r} is no JSON {what} but {type(inside).__name__}. "
                 "The document was left as it is; restore it from a copy"
             )
+    if verb == "insert":
+        try:
+            _place(inside, **value)
+        except (KeyError, TypeError) as error:
+            raise CorruptMetadataError(
+                f"{document}: {path[-1]!r} does not hold objects with {' and '.join(value['by'])}. "
+                "The document was left as it is; restore it from a copy"
+            ) from error
+    elif verb == "agree" and inside != value:
+        raise MismatchError(
+            f"{document}: {'/'.join(path)} is {inside!r}, not {value!r}; nothing was written"
+        )
 
 
 def _make(draft: Draft, verb: str, path: list[str], value: Any) -> None:
-    for key in value if verb == "merge" else (None,):
-        draft.touch(path if key is None else [*path, key])
+    *way, last = path
     inside = draft.data
-    for key in path[:-1]:
+    for key in way:
+        if verb == "drop" and key not in inside:
+            return
         inside = inside.setdefault(key, {})
-    if verb == "set":
-        inside[path[-1]] = value
+    if last in inside and (
+        verb in ("default", "agree") or (verb == "raise_to" and inside[last] >= value)
+    ):
+        return
+    for name in value if verb == "merge" else (None,):
+        draft.touch(path if name is None else [*path, name])
+    if verb == "drop":
+        inside.pop(last, None)
     elif verb == "merge":
-        inside.setdefault(path[-1], {}).update(value)
+        inside.setdefault(last, {}).update(value)
+    elif verb == "append":
+        inside.setdefault(last, []).append(value)
+    elif verb == "insert":
+        items = inside.setdefault(last, [])
+        at, there = _place(items, **value)
+        items[at : at + there] = [value["item"]]
     else:
-        inside.setdefault(path[-1], []).append(value)
+        inside[last] = value
+
+
+def _place(items: list[dict[str, Any]], item: dict[str, Any], by: list[str]) -> tuple[int, bool]:
+    """Where `item` belongs in a sorted list, and whether one with its keys is there."""
+
+    def key(one: dict[str, Any]) -> list[Any]:
+        return [one[name] for name in by]
+
+    at = bisect_left(items, key(item), key=key)
+    return at, at < len(items) and key(items[at]) == key(item)

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from polystore_flows.errors import CorruptMetadataError, MetadataWriteError, NotFoundError
+from polystore_flows.errors import (
+    CorruptMetadataError,
+    MetadataWriteError,
+    MismatchError,
+    NotFoundError,
+)
 from polystore_flows.metadata.atomic import (
     ATTEMPTS,
     ForeignWriteError,
@@ -144,6 +149,7 @@ def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -
         ValueError: JSON has no way to say something in `change`.
         CorruptMetadataError: The document is not the text of a JSON object, or not of the kind
             that `change` is meant for.
+        MismatchError: Something that `change` shall agree with is different.
         FileLockTimeoutError: The lock was not released in time. Nothing was written, unless the
             message says that the update may still be applied: then another process is at it.
         FileLockError: The lock cannot be taken at all.
@@ -240,7 +246,7 @@ def _joined(draft: Draft, requests: list[Request], document: Path) -> tuple[list
     for request in requests:
         try:
             apply(request.update, draft, document)
-        except CorruptMetadataError:
+        except (CorruptMetadataError, MismatchError):
             continue  # its owner will see that too, and say it
         done.append(request)
     return done, draft.render() if done or not own else own

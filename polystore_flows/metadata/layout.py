@@ -14,8 +14,9 @@ from typing import Any
 
 _WIDTH = 88
 _MANY = 40  # members that do not fit on one line anyway
+_CONTAINERS = (dict, list, tuple)
 _STEP = "  "
-_ENTRY, _OPENING, _CLOSING = f'{_STEP * 2}"', ("{", "["), (f"{_STEP}}}", f"{_STEP}]")
+_SECTION, _ENTRY, _CLOSING = f'\n{_STEP}"', f'\n{_STEP * 2}"', f"\n{_STEP}}}"
 
 
 class Draft:
@@ -56,19 +57,12 @@ class Draft:
 
     def adopt(self, content: bytes) -> None:
         """Take the text of the entries from `content`, which `render` made of this very data."""
-        lines = iter(content.decode().split("\n")[1:])
-        for key, value in self.data.items():
-            entries: list[str] = []
-            if next(lines, "").endswith(_OPENING):
-                for line in lines:
-                    if line.startswith(_CLOSING):
-                        break
-                    if line.startswith(_ENTRY) or not entries:
-                        entries.append(line)
-                    else:
-                        entries[-1] += f"\n{line}"
-            if isinstance(value, dict) and len(entries) == len(value):
-                texts = [entry.removesuffix(",") for entry in entries]
+        sections = content.decode().split(_SECTION)[1:]
+        for (key, value), section in zip(self.data.items(), sections, strict=False):
+            entries = section.split(_ENTRY)[1:]
+            if isinstance(value, dict) and value and len(entries) == len(value):
+                entries[-1] = entries[-1].rpartition(_CLOSING)[0]
+                texts = [f'{_STEP * 2}"{entry.removesuffix(",")}' for entry in entries]
                 self._lines[key] = dict(zip(value, texts, strict=True))
 
     def _sections(self) -> list[str]:
@@ -111,7 +105,7 @@ def unspeakable(where: object, data: Any, error: Exception, inside: str = "") ->
 
 def _member(key: Any, value: Any, margin: str) -> str:
     """Return one member of an object; on one line, if it is short."""
-    if not (isinstance(value, dict | list | tuple) and len(value) > _MANY):
+    if not _is_long(value):
         line = _line({key: value})[1:-1]
         if len(line) <= _WIDTH or not isinstance(value, dict | list | tuple) or not value:
             return margin + line
@@ -119,11 +113,23 @@ def _member(key: Any, value: Any, margin: str) -> str:
 
 
 def _item(value: Any, margin: str) -> str:
-    if not (isinstance(value, dict | list | tuple) and len(value) > _MANY):
+    if not _is_long(value):
         line = _line(value)
         if len(line) <= _WIDTH or not isinstance(value, dict | list | tuple) or not value:
             return margin + line
     return margin + _opened(value, margin)
+
+
+def _is_long(value: Any) -> bool:
+    """Whether a value has so many members, somewhere inside, that it cannot fit on one line."""
+    if not isinstance(value, _CONTAINERS):
+        return False
+    if len(value) > _MANY:
+        return True
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, _CONTAINERS) and _is_long(inner):
+            return True
+    return False
 
 
 def _opened(value: Any, margin: str) -> str:
@@ -131,7 +137,19 @@ def _opened(value: Any, margin: str) -> str:
     if isinstance(value, dict):
         members = [_member(key, inner, deeper) for key, inner in value.items()]
         return f"{{\n{_joined(members)}\n{margin}}}"
-    return f"[\n{_joined([_item(inner, deeper) for inner in value])}\n{margin}]"
+    lines = _flat(value, deeper) or [_item(inner, deeper) for inner in value]
+    return f"[\n{_joined(lines)}\n{margin}]"
+
+
+def _flat(value: list[Any] | tuple[Any, ...], margin: str) -> list[str] | None:
+    """The items of a long list of short objects, from one call of the encoder instead of many."""
+    if len(value) <= _MANY or not isinstance(value[0], dict):
+        return None
+    lines = _line(value)[2:-2].split("}, {")
+    # As many as there are items only if no item holds an object, or a text that looks like two.
+    if len(lines) != len(value) or max(map(len, lines)) > _WIDTH:
+        return None
+    return [f"{margin}{{{line}}}" for line in lines]
 
 
 def _joined(lines: list[str]) -> str:

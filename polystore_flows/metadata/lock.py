@@ -12,14 +12,15 @@ What it promises depends on the file system that holds the lock file:
   ``local_lock``. A client whose cached directory entry shows it an older document notices that by
   the size and CRC in the lock file, and looks again. One limit remains: a client that loses the
   server for longer than its lease loses its lock without being told.
-* **SMB**: Linux 5.5 or newer forwards ``flock`` to the server; older kernels, and mounts with
-  ``nobrl``, exclude within one host only.
+* **SMB**: Linux 5.5 or newer forwards ``flock`` to the server, unless the mount has ``nobrl``;
+  older kernels exclude within one host only.
 * **FUSE** (sshfs, s3fs, gcsfuse …): unless the file system implements ``flock`` itself, which few
   do, the kernel excludes within one host only. Let one host write.
 * Windows is not supported.
 
-A file system that has no locks at all, or whose locks do not exclude (two open files of one
-process are tried, once per file system), raises `FileLockError` at once.
+`FileLockError` is raised at once where a file system has no locks at all, where its locks do not
+exclude (two open files of one process are tried), and where the mount says that they stay within
+one host (`mounts`); the latter two are looked at once per file system.
 
 Waiters of one host and user queue up in a private folder (`queue`), so that the first to come is
 the first to be served; others (hosts, users, programs that only know ``flock``) are met by trying
@@ -39,7 +40,7 @@ from pathlib import Path
 import portalocker
 
 from polystore_flows.errors import FileLockError, FileLockTimeoutError
-from polystore_flows.metadata import descriptors, flock, notes
+from polystore_flows.metadata import descriptors, flock, mounts, notes
 from polystore_flows.metadata.descriptors import Descriptor
 from polystore_flows.metadata.paths import HOST, is_object_uri, local_path, lock_path_of, resolved
 from polystore_flows.metadata.queue import Place, Queue
@@ -248,6 +249,8 @@ class Hold:
             status = os.fstat(self._file.fd)
             self._key = (status.st_dev, status.st_ino)
             owner = _owners.get(self._key)
+        if self._key[0] not in _proven:
+            mounts.check(self.path, self._key[0])
         self.queue = Queue.of(self._key)
         return owner if owner and owner.held and owner._thread == self._thread else None
 
@@ -305,7 +308,7 @@ class Hold:
         holder, self.notes = said
         # After a power cut the record may be gone, but the last use is older than this boot.
         self._crashed = holder is not None or status.st_mtime < notes.boot_time()
-        self.dirty = self._crashed or not record
+        self.dirty = self._crashed or notes.is_blank(record)
         with contextlib.suppress(OSError):  # a lock without a signature is as good a lock
             os.pwrite(self._file.fd, notes.signature(), 0)
             self.noted = True

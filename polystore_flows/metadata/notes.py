@@ -100,7 +100,7 @@ def parse(record: bytes) -> tuple[tuple[int, str] | None, Notes] | None:
     """
     first, rest = record[:SIZE], record[SIZE:]
     holder = holder_in(first)
-    if first not in (b"", _BLANK) and holder is None:
+    if holder is None and not is_blank(first):
         return None
     notes = Notes()
     try:
@@ -113,6 +113,11 @@ def parse(record: bytes) -> tuple[tuple[int, str] | None, Notes] | None:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         notes = Notes()  # cut short by a power cut or a full disk: nobody is left who would ask
     return holder, notes
+
+
+def is_blank(text: bytes) -> bool:
+    """Whether nothing is said; after a power cut, zeros stand where our text was."""
+    return not text.strip(b" \n\0")
 
 
 def holder_in(first: bytes) -> tuple[int, str] | None:

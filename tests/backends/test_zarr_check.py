@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 import polystore_flows as ps
 from polystore_flows.cli import main
@@ -81,9 +83,27 @@ def _stage(root: Path) -> None:
     (root.parent / ".p.zarr.staging" / "another-host-1-ab").mkdir(parents=True)
 
 
+def _unlist_table(root: Path) -> None:
+    path = root / "tables" / ("zarr.json" if (root / "zarr.json").exists() else ".zattrs")
+    path.write_text(path.read_text().replace('["a"]', "[]"))
+
+
+def _outdated_table(root: Path) -> None:
+    (root / "tables" / "a.csv").unlink()
+    (root / "tables" / "a.csv").write_text("n\n1\n2\n")
+
+
+def _consolidate(root: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        zarr.consolidate_metadata(root)
+
+
 @pytest.mark.parametrize(
     ("harm", "rule", "where"),
     [
+        (_unlist_table, "table", "tables/a.csv"),
+        (_outdated_table, "table", "tables/a.csv"),
+        (_consolidate, "consolidated", ""),
         (_unlist, "unlisted-well", "C/4"),
         (_lose_well, "missing-well", "C/4"),
         (_lose_field, "missing-field", "C/4/1"),
@@ -132,6 +152,24 @@ def _lose_array(root: Path) -> None:
     shutil.rmtree(root / "B" / "3" / "0" / "1")
 
 
+def _wrong_acquisition(root: Path) -> None:
+    _edit(root / "B" / "3", lambda ome: ome["well"]["images"][0].update(acquisition=3))
+
+
+def _no_acquisition(root: Path) -> None:
+    def edit(ome: dict[str, Any]) -> None:
+        ome["plate"].update(acquisitions=[{"id": 0}, {"id": 1}])
+
+    def name(ome: dict[str, Any]) -> None:
+        for image in ome["well"]["images"]:
+            image["acquisition"] = 1
+
+    _edit(root, edit)
+    for well in ("B/3", "C/4"):
+        _edit(root / well, name)
+    _edit(root / "C" / "4", lambda ome: ome["well"]["images"][1].pop("acquisition"))
+
+
 def _fewer_rows(root: Path) -> None:
     _edit(root, lambda ome: ome["plate"].update(rows=ome["plate"]["rows"][:3]))
 
@@ -144,6 +182,8 @@ def _fewer_rows(root: Path) -> None:
         (_fewer_levels, "label", "B/3/0/labels/nuclei"),
         (_lose_array, "image", "B/3/0"),
         (_fewer_rows, "grid", ""),
+        (_wrong_acquisition, "acquisition", "B/3/0"),
+        (_no_acquisition, "acquisition", "C/4/1"),
     ],
 )
 def test_what_cannot_be_mended_is_found_and_left(

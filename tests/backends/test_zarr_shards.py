@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, ShardingCodec
 
 import polystore_flows as ps
-from polystore_flows.backends.zarr import arrays
+from polystore_flows.backends.zarr import array_layout
 from polystore_flows.backends.zarr.shards import ShardedArray, open_sharded
 from polystore_flows.errors import CorruptDataError
 
@@ -109,7 +109,7 @@ def test_large_fields_are_cut_into_shards(
     tmp_path: Path, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = pixels((3, 2, 4, 45, 67))
-    monkeypatch.setattr(arrays, "SHARD_BYTES", 4 * 45 * 67 * 2)
+    monkeypatch.setattr(array_layout, "SHARD_BYTES", 4 * 45 * 67 * 2)
     plate = ps.create_plate(tmp_path / "p.zarr")
     plate.write_image("A/1", 0, array)
     level = tmp_path / "p.zarr" / "A" / "1" / "0" / "0"

@@ -37,8 +37,8 @@ def test_all_physical_rows_and_columns_are_listed_and_indices_count_over_them(
 
 
 def test_versions_differ_in_where_the_version_stands() -> None:
-    old = ngff.well_attributes(["0"], "0.4")
-    new = ngff.well_attributes(["0"], "0.5")
+    old = ngff.well_attributes({"0": None}, "0.4")
+    new = ngff.well_attributes({"0": 1}, "0.5")
     assert old["well"]["version"] == "0.4"
     assert "ome" not in old
     assert new["ome"]["version"] == "0.5"
@@ -105,7 +105,7 @@ def test_one_well_under_two_names_is_refused() -> None:
 
 
 def test_keys_of_both_versions_in_one_group_are_refused() -> None:
-    made = _plate() | ngff.well_attributes(["0"], "0.4")
+    made = _plate() | ngff.well_attributes({"0": None}, "0.4")
     with pytest.raises(CorruptMetadataError, match=r"mixes NGFF 0.4 and 0.5"):
         ngff.version_of(made, "zarr:p")
 

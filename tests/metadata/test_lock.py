@@ -170,7 +170,10 @@ def test_a_stopped_holder_is_named_and_its_lock_is_not_stolen(tmp_path: Path) ->
         assert str(tmp_path / "a.json.lock") in text
         assert "\n" not in text
         assert isinstance(caught.value, TimeoutError)
-        assert not document.exists()
+        holder.send_signal(signal.SIGCONT)
+        holder.kill()
+    with file_lock(document, timeout=5):
+        assert not document.exists()  # what timed out is not applied later either
 
 
 def test_death_releases_the_lock(tmp_path: Path) -> None:
@@ -190,7 +193,7 @@ def test_the_same_thread_is_refused_and_another_one_waits(tmp_path: Path) -> Non
 
     def other() -> None:
         try:
-            with file_lock(document, timeout=0):
+            with file_lock(tmp_path / "alias.json", timeout=0):
                 pass
         except FileLockError as error:
             errors.append(type(error))
@@ -468,7 +471,7 @@ def test_errors_in_the_block_release_the_lock(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: only root can become somebody else")
 def test_users_who_may_not_write_each_others_lock_file_share_the_lock() -> None:
     """A lock file made under umask 022 must not shut out the rest of the group."""
     script = """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import runpy
 import subprocess
 import time
 from pathlib import Path
@@ -14,13 +17,17 @@ from crowds import crowd, outputs, start
 
 from polystore_flows.metadata import (
     FileLockError,
+    FileLockTimeoutError,
     atomic_update_json,
     atomic_write_json,
     file_lock,
     flock,
+    mounts,
     notes,
     read_json,
 )
+from polystore_flows.metadata.changes import Change
+from polystore_flows.metadata.document import apply_change
 
 
 def test_a_lock_that_does_not_lock_is_refused(
@@ -54,6 +61,112 @@ def test_locks_are_proven_once_for_a_file_system(
         with file_lock(tmp_path / name):
             pass
     assert len(calls) == 4
+
+
+def mounted(path: Path, *options: str) -> str:
+    """What Linux says of mounts, with these options for the file system of `path`."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    own = ",".join(["rw", *options])
+    return (
+        "21 1 0:999 / /other rw,relatime shared:1 - nfs server:/other rw,nolock,local_lock=all\n"
+        f"22 1 {number} / /plates rw,relatime shared:2 master:3 - nfs4 server:/plates {own}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("nolock", "local_lock=all"), ("local_lock=flock",), ("nobrl",), ("localflock",)],
+    ids=lambda options: options[0],
+)
+def test_a_mount_whose_locks_stay_within_one_host_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The locks exclude within this host, so that trying them would tell nothing."""
+    document, said = tmp_path / "a.json", tmp_path / "mountinfo"
+    atomic_write_json(document, {"n": 1})
+    said.write_text(mounted(tmp_path, "vers=3", *options))
+    monkeypatch.setattr(mounts, "MOUNTS", said)
+    monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+
+    def lock() -> None:
+        with file_lock(document):
+            pass
+
+    with open(f"{document}.lock", "rb") as other:  # noqa: PTH123
+        fcntl.flock(other, fcntl.LOCK_EX)  # who waits for it would get a time-out
+        for call in (
+            lock,
+            lambda: atomic_write_json(document, {}),
+            lambda: atomic_update_json(document, lambda data: {}),
+            lambda: apply_change(document, Change().set("n", value=2), 30),
+        ):
+            with pytest.raises(FileLockError, match="/plates is mounted with ") as caught:
+                call()
+            assert not isinstance(caught.value, FileLockTimeoutError)
+            assert all(option in str(caught.value) for option in options)
+            assert "mount it without" in str(caught.value)
+    assert read_json(document) == {"n": 1}
+
+
+@pytest.mark.parametrize("options", [(), ("local_lock=none",), ("local_lock=posix",)])
+def test_other_mounts_are_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """Not even beside one that would be, or where nothing is known of mounts."""
+    said = tmp_path / "mountinfo"
+    said.write_text(mounted(tmp_path, "vers=4.2", *options))
+    for where in (said, tmp_path / "missing"):
+        monkeypatch.setattr(mounts, "MOUNTS", where)
+        monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+        with file_lock(tmp_path / "a.json"):
+            pass
+
+
+@pytest.mark.parametrize("call", ["fstat", "read"])
+def test_a_document_that_another_host_replaces_while_it_is_open_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """NFS opens the removed file again and again, until somebody asks for its name's status."""
+    document = tmp_path / "a.json"
+    atomic_write_json(document, {"n": 1})
+    real, real_stat = getattr(os, call), Path.stat
+    stale: list[bool] = [True]
+    tries: list[int] = []
+
+    def gone(fd: int, *args: int) -> object:
+        tries.append(fd)
+        if stale[0]:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(fd, *args)
+
+    def ask(path: Path, **options: bool) -> os.stat_result:
+        stale[0] = False
+        return real_stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, gone)
+        with patch.context() as inner:
+            inner.setattr(Path, "stat", ask)
+            assert read_json(document) == {"n": 1}
+        stale[0] = True
+        tries.clear()
+        with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):  # for ever, that is
+            read_json(document)
+        assert 2 <= len(tries) <= 50
+
+
+def test_a_lock_file_that_a_power_cut_filled_with_zeros_is_used_again(tmp_path: Path) -> None:
+    """The file system may give a file that was never synced its length but not its text."""
+    document, lock = tmp_path / "a.json", tmp_path / "a.json.lock"
+    atomic_write_json(document, {"n": 1})
+    lock.write_bytes(bytes(lock.stat().st_size))
+    (tmp_path / ".a.json.host-1-0123456789abcdef.tmp").touch()
+    atomic_update_json(document, lambda data: {"n": data["n"] + 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.json.lock"]
+    said = notes.parse(lock.read_bytes())
+    assert said is not None
+    assert said[1].seen["a.json"][:2] == notes.checksum(document.read_bytes())
 
 
 def test_an_old_state_of_the_document_is_looked_at_again(
@@ -112,7 +225,7 @@ for number in range(20):
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: only root can become somebody else")
 @pytest.mark.parametrize("mask", ["002", "022"])
 def test_two_users_share_a_document_in_a_setgid_folder(mask: str) -> None:
     """A lock file made under umask 022 must be of use to the other member of the group too."""
@@ -141,6 +254,31 @@ def test_two_users_share_a_document_in_a_setgid_folder(mask: str) -> None:
         assert sorted(path.name for path in folder.iterdir()) == ["a.json", "a.json.lock"]
 
 
+AS_STRANGER = """
+import os, sys, time
+from polystore_flows.metadata import atomic_update_json
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+began = time.monotonic()
+try:
+    atomic_update_json(sys.argv[1], dict, 30)
+except OSError as error:
+    print(type(error).__name__, "at once:" if time.monotonic() - began < 5 else "late:", error)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: only root can become somebody else")
+def test_no_permission_on_the_lock_file_is_said_at_once_and_is_no_timeout() -> None:
+    """The older package waited for it until its time-out, and named no reason."""
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o777)
+        document = Path(place, "a.json")
+        atomic_write_json(document, {"n": 1})
+        Path(f"{document}.lock").chmod(0o600)
+        (said,) = outputs([start(AS_STRANGER, document)])
+        assert said.startswith(f"FileLockError at once: {document}.lock cannot be locked: no perm")
+        assert read_json(document) == {"n": 1}
+
+
 def test_a_program_with_its_own_flock_on_the_lock_file_loses_nothing(tmp_path: Path) -> None:
     """So polystore 0.6.3 does: flock, read, write beside, replace; no notes, no queue."""
     script = """
@@ -167,23 +305,36 @@ for number in range(100):
     assert len(data["log"]) == len(set(data["log"])) == 120
 
 
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python that has polystore 0.6.3, which is no dependency of ours."""
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "metadata.py"
+    try:
+        python: str = runpy.run_path(str(benchmark))["peer"](tmp_path_factory.mktemp("peer"))
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"NOT RUN: polystore 0.6.3 cannot be installed here: {error}")
+    return python
+
+
 @pytest.mark.slow
-@pytest.mark.skipif("POLYSTORE_PEER" not in os.environ, reason="no Python with polystore 0.6.3")
-def test_polystore_itself_and_we_lose_none_of_each_others_updates(tmp_path: Path) -> None:
-    """``POLYSTORE_PEER`` names a Python that has it; it is no dependency of ours."""
+def test_polystore_itself_and_we_lose_none_of_each_others_updates(
+    tmp_path: Path, peer: str
+) -> None:
     script = """
 import sys
 from polystore.metadata_writer import AtomicMetadataWriter
 for number in range(100):
-    AtomicMetadataWriter(60).merge_subdirectory_metadata(sys.argv[1], {f"t{number}": {"n": 1}})
+    name = f"{sys.argv[2]}-{number}"
+    AtomicMetadataWriter(60).merge_subdirectory_metadata(sys.argv[1], {name: {"n": 1}})
 """
     document = tmp_path / "a.json"
     atomic_write_json(document, {})
-    command = [os.environ["POLYSTORE_PEER"], "-c", script, str(document)]
-    peers = [subprocess.Popen(command) for _ in range(2)]
+    peers = [
+        subprocess.Popen([peer, "-c", script, str(document), name]) for name in ("first", "second")
+    ]
     ours = crowd(document, 3, 60)
     outputs(ours)
-    assert [peer.wait(120) for peer in peers] == [0, 0]
+    assert [process.wait(120) for process in peers] == [0, 0]
     data = read_json(document)
-    assert set(data["subdirectories"]) == {f"t{number}" for number in range(100)}
+    assert len(data["subdirectories"]) == 200
     assert len(data["log"]) == len(set(data["log"])) == 180

@@ -343,7 +343,7 @@ def test_only_uris_of_objects_are_for_this_module(tmp_path):
     assert is_object_uri("GS://bucket/key.json")
     for other in ("zarr+s3://b/p.zarr", "/data/a.json", "disk:///a", tmp_path, "s3:"):
         assert not is_object_uri(other)
-    for wrong in ("disk:///a.json", "s3://bucket"):
+    for wrong in ("omero://host/plate/1", "s3://bucket"):
         with pytest.raises(URIError):
             atomic_update_json(wrong, workers.increment)
 

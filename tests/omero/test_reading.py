@@ -247,10 +247,11 @@ def test_a_plate_is_copied_to_zarr_and_back(
 def test_a_wrong_password_is_told_in_one_line_without_it(
     server: OmeroServer, monkeypatch: pytest.MonkeyPatch, plate: str
 ) -> None:
+    opened = ps.open_plate(plate)
     shared(parse_target(plate).login).close()
+    opened.contents.forget()  # type: ignore[attr-defined]
     monkeypatch.setenv("OMERO_PASSWORD", "hunter2")
     with pytest.raises(AccessDeniedError, match="omero login") as caught:
-        ps.open_plate(plate).contents.forget()  # type: ignore[attr-defined]
         ps.load(f"{plate}/B/3/0")
     assert "hunter2" not in repr(caught.value.__cause__) + str(caught.value)
     assert "\n" not in str(caught.value)

@@ -311,3 +311,15 @@ def test_deleting_leaves_nothing(server: OmeroServer, target: Plate) -> None:
     assert not ps.exists(target.uri)
     with pytest.raises(NotFoundError):
         ps.delete(target.uri)
+
+
+def test_provenance_is_kept_as_key_value_pairs(server: OmeroServer, target: Plate) -> None:
+    made_by = ps.provenance("threshold", "1.2", parameters={"level": 3, "token": "hunter2"})
+    target.write_image("B/3", 0, pixels(), provenance=made_by)
+    assert ps.open_plate(target.uri)["B/3"].provenance(0) == made_by
+    row = server.store.all("MapAnnotation")[-1]
+    assert ("tool", "threshold") in row.fields["mapValue"]
+    assert ("parameter level", "3") in row.fields["mapValue"]
+    assert "hunter2" not in str(row.fields)
+    ps.get_backend("omero").copy(f"{target.uri}/B/3/0", f"{target.uri}/B/4/0")
+    assert ps.open_plate(target.uri)["B/4"].provenance(0) == made_by

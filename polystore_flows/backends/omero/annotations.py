@@ -24,6 +24,8 @@ LABEL = f"{OURS}/label/"
 """Start of the namespace of annotations that stand for label images; their name follows."""
 SPEC = f"{OURS}/plate"
 """Namespace of the annotation that holds what a plate was made from."""
+PROVENANCE = f"{OURS}/provenance"
+"""Namespace of the key-value pairs that say what made an image."""
 TABLE_TYPE = "OMERO.tables"
 """Mimetype of the file of an OMERO table."""
 

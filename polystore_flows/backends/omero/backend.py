@@ -227,13 +227,17 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
         goal = there.address
         if goal.kind != address.kind:
             raise MismatchError(f"{here.uri} is a {address.kind}, but {there.uri} is not")
-        images, labels = plate[str(address.well)].read(
-            None if address.field is None else [address.field]
-        )
-        if goal.field is not None:
-            images, labels = {goal.field: images.popitem()[1]}, {goal.field: labels.popitem()[1]}
-        self._open(there, "r+").write_well(
-            str(goal.well), images, labels, keep_others=goal.field is not None
+        well = plate[str(address.well)]
+        fields = well.fields if address.field is None else (address.field,)
+        names = {field: goal.field or field for field in fields}
+        images, labels = well.read(fields)
+        to_plate = self._open(there, "r+")
+        to_plate.write_well(
+            str(goal.well),
+            {names[field]: image for field, image in images.items()},
+            {names[field]: masks for field, masks in labels.items()},
+            keep_others=goal.field is not None,
+            **well.notes(names, to_plate),
         )
 
     def move(self, source: Identifier, target: Identifier) -> None:

@@ -114,7 +114,8 @@ class Contents:
         """All that is known of an image; the channels of all images cost one call together."""
         dtype = dtype_of(image.pixels_type, where)
         first = self.structure.first
-        assert first is not None and self.first is not None
+        assert first is not None
+        assert self.first is not None
         if image.pixels_id == first.pixels_id:
             pixels = self.first
         elif image.physical != first.physical:

@@ -29,9 +29,10 @@ from ...errors import (
     UnsupportedError,
 )
 from ...hcs.address import parse_well
+from ...hcs.provenance import Provenance
 from ...hcs.spec import PlateSpec
 from . import claims
-from .annotations import SPEC
+from .annotations import PROVENANCE, SPEC
 from .connection import Connection, Live
 from .labels import write_label
 from .planes import pixels_type_of, write_planes
@@ -142,11 +143,12 @@ def write_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    provenance: Mapping[str, Provenance | None],
     *,
     overwrite: bool,
     keep_others: bool,
 ) -> None:
-    """Make images, complete with their labels, then list them in the well, all at once.
+    """Make images, complete with labels and provenance, then list them in the well at once.
 
     Raises:
         AlreadyExistsError: the well, or a field of it, exists and `overwrite` is false.
@@ -180,6 +182,9 @@ def write_well(
                     old=None,
                     overwrite=True,
                 )
+            made_by = provenance.get(field)
+            if made_by is not None:
+                connection.save([_noted(made[field], made_by)], group, place)
         gone = _link(plate, well, made, overwrite=overwrite, keep_others=keep_others)
     except BaseException:
         if made:
@@ -259,6 +264,22 @@ def _describe(plate: OmeroPlate, image_id: int, group: int, where: str) -> int:
         getattr(pixels, f"setPhysicalSize{axis}")(LengthI(size, UnitsLength.MICROMETER))
     plate.contents.connection.save([pixels], group, where)
     return int(pixels.getId().getValue())
+
+
+def _noted(image_id: int, provenance: Provenance) -> Any:
+    """An unsaved annotation of an image: key-value pairs for people, JSON for us."""
+    kept = provenance.as_json()
+    annotation = omero.model.MapAnnotationI()
+    annotation.setNs(rstring(PROVENANCE))
+    annotation.setDescription(rstring(json.dumps(kept)))
+    pairs = {"tool": provenance.tool, "version": provenance.version, "created": provenance.created}
+    pairs |= {f"parameter {k}": json.dumps(v) for k, v in provenance.parameters.items()}
+    pairs |= {f"input {i}": entry.uri for i, entry in enumerate(provenance.inputs, 1)}
+    annotation.setMapValue([omero.model.NamedValue(k, v) for k, v in pairs.items() if v])
+    link = omero.model.ImageAnnotationLinkI()
+    link.setParent(omero.model.ImageI(image_id, False))
+    link.setChild(annotation)
+    return link
 
 
 def _tell_ranges(

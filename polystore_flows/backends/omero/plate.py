@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import AlreadyExistsError, NotFoundError
+from ...errors import AlreadyExistsError, NotFoundError, UnsupportedError
 from ...hcs.image import Channel, ImageInfo
 from ...hcs.layout import Layout
-from ...hcs.plate import Image, Mode, Plate
+from ...hcs.plate import Image, Mode, Notes, Plate
+from ...hcs.provenance import Provenance
 from .. import codecs
 from . import derived, labels, tables
-from .annotations import TABLE_TYPE, read_file, write_file
+from .annotations import PROVENANCE, TABLE_TYPE, Owner, read_file, write_file
 from .contents import Contents
 from .planes import read_planes
 from .structure import ImageStructure
@@ -74,8 +76,6 @@ class OmeroLabel(Image):
     """A label image."""
 
     def __init__(self, image: OmeroImage, name: str) -> None:
-        import json
-
         import numpy as np
 
         contents = image.contents
@@ -129,6 +129,14 @@ class OmeroPlate(Plate):
         stored = self.contents.structure.wells[well].images[field]
         return OmeroImage(self.contents, stored, f"{self.uri}/{well}/{field}")
 
+    def _provenance(self, well: str, field: str) -> Provenance | None:
+        owner = Owner("Image", self.contents.structure.wells[well].images[field].image_id)
+        for attachment in self.contents.attachments:
+            if (attachment.owner, attachment.ns) == (owner, PROVENANCE):
+                where = f"{self.uri}/{well}/{field}"
+                return Provenance.from_json(json.loads(attachment.description), where)
+        return super()._provenance(well, field)
+
     def read_table(self, path: str) -> Any:
         """The table or text at `path` below the plate."""
         where = f"{self.uri}/{path}"
@@ -150,18 +158,29 @@ class OmeroPlate(Plate):
 
     # Writing
 
-    def _write_well(
+    def _write_noted(
         self,
         well: str,
         images: Mapping[str, NDArray[Any]],
         labels: Mapping[str, Mapping[str, NDArray[Any]]],
         overwrite: bool,
         keep_others: bool,
+        notes: Notes,
     ) -> None:
+        if any(acquisition is not None for acquisition in notes.acquisitions.values()):
+            raise UnsupportedError(
+                f"{self.uri}: only OME-Zarr plates keep acquisitions; write one plate for each"
+            )
         self.contents.forget()
         try:
             derived.write_well(
-                self, well, images, labels, overwrite=overwrite, keep_others=keep_others
+                self,
+                well,
+                images,
+                labels,
+                notes.provenance,
+                overwrite=overwrite,
+                keep_others=keep_others,
             )
         finally:
             self.contents.forget()

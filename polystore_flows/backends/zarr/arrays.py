@@ -1,14 +1,11 @@
-"""Fields and label images: how their arrays are laid out, written and read.
+"""Fields and label images: their pyramids are written, and opened again.
 
-A chunk is one plane, so that reading a plane reads one chunk. NGFF 0.5 puts all chunks of a
-level into shards of at most 256 MB, split over t, then c, to keep the number of files small;
-NGFF 0.4 (zarr v2) has no shards. Compression is Blosc with LZ4 and bit shuffling. Shards are
-written and read in `shards`, all other arrays by zarr-python.
+Arrays are laid out in `array_layout`. Shards are read in `shards`, all others by zarr-python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,17 +14,18 @@ from numpy.typing import NDArray
 
 from ...errors import CorruptDataError, MismatchError, NotFoundError, StoredDataError
 from ...hcs import ngff
-from ...hcs.image import AXES, Channel, ImageInfo, halve
+from ...hcs.image import AXES, Channel, ImageInfo, display_window, halve
 from ...hcs.plate import Image
-from .nodes import find_document, make_group, read_attributes, translated
-from .shards import ShardedArray, open_sharded
+from ...hcs.provenance import Provenance
+from ...hcs.zarr_config import ZarrConfig
+from .array_layout import write_array
+from .nodes import OURS, find_document, make_group, read_attributes, translated
+from .shards import open_sharded
 
 T = TypeVar("T")
 
 MOST_READS = 100
 """An image that is replaced while it is read is read again so many times at most."""
-SHARD_BYTES = 256 * 2**20
-"""A shard is kept below this many uncompressed bytes."""
 
 
 def write_field(
@@ -35,10 +33,11 @@ def write_field(
     array: NDArray[Any],
     *,
     name: str,
-    channels: tuple[Channel, ...],
+    channels: Sequence[Channel],
+    provenance: Provenance | None,
     pixel_size: tuple[float, float, float],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
 ) -> None:
     """Write a field with its pyramid into a folder that nobody else sees yet; not atomic.
 
@@ -46,18 +45,22 @@ def write_field(
         group: the field's folder.
         array: ``(t, c, z, y, x)``.
         name: shown to people.
-        channels: as many as ``array.shape[1]``.
+        channels: as many as ``array.shape[1]``, with windows.
+        provenance: what made it, if that is known.
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
-        version: of NGFF.
+        config: of the plate.
     """
-    limits = _limits(array.dtype)
     shown = [
-        (channel, limits or _span(array[:, c]), _span(array[:, c]))
+        (channel, _limits(array[:, c]), channel.window or display_window(array[:, c]))
         for c, channel in enumerate(channels)
     ]
-    make_group(group, ngff.image_attributes(name, levels, pixel_size, shown, version), version)
-    _write_pyramid(group, array, AXES, levels, version, labels=False)
+    version = config.ngff_version
+    attributes = ngff.image_attributes(name, levels, pixel_size, shown, version)
+    if provenance is not None:
+        attributes[OURS] = {"provenance": provenance.as_json()}
+    make_group(group, attributes, version)
+    _write_pyramid(group, array, AXES, levels, config, labels=False)
 
 
 def write_label(
@@ -67,11 +70,12 @@ def write_label(
     name: str,
     pixel_size: tuple[float, float, float],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
 ) -> None:
     """Write a label image, stored ``(t, z, y, x)``; arguments as `write_field`."""
+    version = config.ngff_version
     make_group(group, ngff.label_attributes(name, levels, pixel_size, version), version)
-    _write_pyramid(group, array[:, 0], ("t", "z", "y", "x"), levels, version, labels=True)
+    _write_pyramid(group, array[:, 0], ("t", "z", "y", "x"), levels, config, labels=True)
 
 
 class ZarrImage(Image):
@@ -179,35 +183,14 @@ def _write_pyramid(
     array: NDArray[Any],
     axes: tuple[str, ...],
     levels: int,
-    version: ngff.Version,
+    config: ZarrConfig,
     *,
     labels: bool,
 ) -> None:
     for level in range(levels):
-        path = group / str(level)
-        if version == "0.5":
-            ShardedArray(path, array.shape, _shard(array), array.dtype).write(array, axes)
-        else:
-            _write_v2(path, array)
+        write_array(group / str(level), array, axes, config)
         if level + 1 < levels:
             array = halve(array, labels=labels)
-
-
-def _write_v2(path: Path, array: NDArray[Any]) -> None:
-    import zarr
-    from numcodecs import Blosc
-
-    stored = zarr.create_array(
-        path,
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=(1,) * (array.ndim - 2) + array.shape[-2:],
-        fill_value=0,
-        zarr_format=2,
-        compressors=Blosc("lz4", 5, Blosc.BITSHUFFLE),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-    )
-    stored[...] = array
 
 
 def _open_foreign(path: Path) -> Any:
@@ -216,29 +199,10 @@ def _open_foreign(path: Path) -> Any:
     return zarr.open_array(path, mode="r")
 
 
-def _shard(array: NDArray[Any]) -> tuple[int, ...]:
-    """The whole array, cut over its first axes until it is small enough."""
-    shape = list(array.shape)
-    for axis in range(array.ndim - 2):
-        one = int(np.prod(shape)) * array.dtype.itemsize // shape[axis]
-        shape[axis] = max(1, min(shape[axis], SHARD_BYTES // max(one, 1)))
-        if one * shape[axis] <= SHARD_BYTES:
-            break
-    return tuple(shape)
-
-
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
-    if dtype.kind == "f":
-        return None
-    info = np.iinfo(dtype)
-    return int(info.min), int(info.max)
-
-
-def _span(pixels: NDArray[Any]) -> tuple[float, float]:
-    """Smallest and largest finite value, to display; a flat image gets a window of width 1."""
-    if pixels.dtype.kind == "f":
-        pixels = pixels[np.isfinite(pixels)]
-        if not pixels.size:
-            return 0.0, 1.0
-    low, high = pixels.min().item(), pixels.max().item()
-    return low, high if high > low else low + 1
+def _limits(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Smallest and largest value that there can be, or of floats that there is."""
+    if pixels.dtype.kind != "f":
+        info = np.iinfo(pixels.dtype)
+        return int(info.min), int(info.max)
+    finite = pixels[np.isfinite(pixels)]
+    return (finite.min().item(), finite.max().item()) if finite.size else (0.0, 1.0)

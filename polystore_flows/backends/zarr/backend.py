@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,14 @@ from . import check
 from .arrays import ZarrImage
 from .batches import images_in, load_images, save_fields
 from .check import Finding
-from .commit import changing, set_labels, unlist_field, unlist_wells
-from .listing import children, is_directory, label_names, walk
+from .listing import children, is_directory, walk
 from .nodes import commit_time, find_document, read_attributes, translated, tree_size
-from .plate import ZarrPlate
+from .plate import ZarrPlate, read_provenance
+from .removing import remove
 from .staging import staged, sync_tree
+from .tables import make_folder, write_file
 from .target import Target, parse_target
-from .writing import WritablePlate, create, make_folder, write_file
+from .writing import WritablePlate, create
 
 
 class ZarrBackend(StorageBackend, PlateStore):
@@ -188,7 +188,9 @@ class ZarrBackend(StorageBackend, PlateStore):
                 return Stat("well", tree_size(local, ("tables",)), max(times))
             if is_directory(plate, inner):
                 return Stat("directory", tree_size(local), local.stat().st_mtime)
-            return Stat(target.address.kind, tree_size(local, ("labels",)), commit_time(local))
+            return Stat(
+                target.address.kind, tree_size(local, ("labels", "tables")), commit_time(local)
+            )
 
     def local_path(self, path: Identifier) -> Path:
         """Where `path` lies on the file system, whether it exists or not."""
@@ -239,21 +241,25 @@ class ZarrBackend(StorageBackend, PlateStore):
         where = f"zarr:{folder}"
         if address.kind not in ("well", "field"):
             raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
-        parts = {str(address.field): folder}
+        parts, acquisitions = {str(address.field): folder}, {}
         if address.field is None:
-            fields = ngff.read_well(read_attributes(folder, where), where)
-            parts = {field: folder / field for field in fields}
-        images, labels = {}, {}
+            acquisitions = ngff.read_well(read_attributes(folder, where), where)
+            parts = {field: folder / field for field in acquisitions}
+        images, labels, provenance = {}, {}, {}
         for field, part in parts.items():
             image = ZarrImage(part, where)
             images[field] = image.read()
             labels[field] = {name: image.label(name).read() for name in image.labels}
-        target.open("r+").write_well(
+            provenance[field] = read_provenance(part, where)
+        plate = target.open("r+")
+        plate.write_well(
             str(address.well),
             images,
             labels,
             overwrite=overwrite,
             keep_others=address.kind == "field",
+            acquisition=acquisitions if plate.acquisitions else None,
+            provenance=provenance,
         )
 
     def touch(self, path: Identifier) -> None:
@@ -281,42 +287,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         or none, and a process that is killed leaves nothing listed that is not there.
         """
         target, _, inner = self._existing(path)
-        plate = target.open("r+")
-        local = plate.root / inner
-        with translated(str(target.uri)), staged(target.root) as stage:
-            if not inner:
-                local.rename(stage / "removed")
-            elif local.is_file():
-                local.unlink()
-            else:
-                with changing(plate) as content:
-                    parts = self._unlist(plate, content, target, inner)
-                    for number, part in enumerate(parts):
-                        with suppress(FileNotFoundError):  # another process was faster
-                            part.rename(stage / str(number))
-
-    def _unlist(
-        self, plate: ZarrPlate, content: dict[str, Any], target: Target, inner: str
-    ) -> list[Path]:
-        """Take `inner` off all lists; what is to be renamed away then."""
-        if is_directory(plate, inner):
-            inside = (w for w in plate.wells if w == inner or w.startswith(f"{inner}/"))
-            unlist_wells(plate, content, tuple(inside))
-            return [plate.root / inner]
-        address = target.address
-        assert address.field is not None
-        well = plate[str(address.well)].path
-        if address.label is not None:
-            rest = [n for n in label_names(plate, well, address.field) if n != address.label]
-            set_labels(plate, plate.group(well, address.field) / "labels", rest)
-            return [plate.root / inner]
-        if unlist_field(plate, content, well, address.field):
-            return [plate.root / inner]
-        group = plate.group(well)
-        if not (group / "tables").is_dir():
-            return [group]
-        # A well without fields is no well, but its tables were not asked to go.
-        return [part for part in group.iterdir() if part.name != "tables"]
+        with translated(str(target.uri)):
+            remove(target.open("r+"), inner)
 
     def copy(self, source: Identifier, target: Identifier) -> None:
         """Copy a file, folder of files, field, label, well or plate; atomic, never overwrites."""
@@ -332,14 +304,16 @@ class ZarrBackend(StorageBackend, PlateStore):
             goal = there.address
             if goal.kind != here.address.kind:
                 raise MismatchError(f"{here.uri} is a {here.address.kind}, but {there.uri} is not")
-            images, labels = plate[str(here.address.well)].read(
-                None if here.address.field is None else [here.address.field]
-            )
-            if goal.field is not None:
-                images = {goal.field: images.popitem()[1]}
-                labels = {goal.field: labels.popitem()[1]}
-            there.open("r+").write_well(
-                str(goal.well), images, labels, keep_others=goal.field is not None
+            well = plate[str(here.address.well)]
+            images, labels = well.read(None if goal.field is None else [str(here.address.field)])
+            names = {field: goal.field or field for field in images}
+            target_plate = there.open("r+")
+            target_plate.write_well(
+                str(goal.well),
+                {names[field]: image for field, image in images.items()},
+                {names[field]: masks for field, masks in labels.items()},
+                keep_others=goal.field is not None,
+                **well.notes(names, target_plate),
             )
         else:
             self.save(self.load(source), target)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from ...contracts import Identifier
 from ...errors import MismatchError, UnsupportedError
 from ...hcs.plate import Image
+from .commit import check_well
 from .plate import ZarrPlate
 from .target import Target, parse_target
-from .writing import check_well
 
 
 class _Like(NamedTuple):

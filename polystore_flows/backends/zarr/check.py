@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,19 @@ from ...errors import NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...hcs.layout import SIZES, Layout
 from .arrays import ZarrImage
-from .commit import changing, ordered, replace_document, set_fields, set_labels, unlist_wells
+from .commit import (
+    changing,
+    forget_consolidated,
+    ordered,
+    replace_document,
+    set_fields,
+    set_labels,
+    unlist_wells,
+)
 from .nodes import find_document, read_attributes
 from .plate import ZarrPlate
 from .staging import staging_root
+from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
 _COLOR = re.compile(r"[0-9A-Fa-f]{6}")
@@ -84,6 +93,9 @@ def repair(root: Path, uri: str) -> list[Finding]:
         elif kept != plate.document and kept.wells:
             replace_document(plate, content, kept, dict(plate.ours))
         shutil.rmtree(staging_root(root), ignore_errors=True)
+    forget_consolidated(plate)
+    for file in _unlisted_tables(plate, sorted(on_disk)):
+        list_table(plate, file)
     return found
 
 
@@ -102,6 +114,13 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
         yield _finding("field-count", plate, "", message)
     for well in on_disk:
         yield from _well(plate, well)
+    for file in _unlisted_tables(plate, on_disk):
+        inner = file.relative_to(plate.root).as_posix()
+        message = "is not listed for other readers, or as it was before"
+        yield _finding("table", plate, inner, message)
+    if plate.is_consolidated or (plate.root / ".zmetadata").exists():
+        message = "keeps a copy of all metadata (consolidated), which hides what is written later"
+        yield _finding("consolidated", plate, "", message)
     if staging_root(plate.root).is_dir():
         message = f"a writer that was killed left {staging_root(plate.root)}"
         yield _finding("staging", plate, "", message)
@@ -127,10 +146,24 @@ def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
     for field in listed:
         if field not in there:
             yield _finding("missing-field", plate, f"{well}/{field}", "is listed but not there")
+    yield from _acquisitions(plate, well, listed)
     for field in there:
         if field not in listed:
             yield _finding("unlisted-field", plate, f"{well}/{field}", "is there but not listed")
         yield from _field(plate, well, field)
+
+
+def _acquisitions(plate: ZarrPlate, well: str, listed: tuple[str, ...]) -> Iterator[Finding]:
+    known = {acquisition.id for acquisition in plate.acquisitions}
+    named = plate._acquisitions_of(well) if listed else {}
+    for field, acquisition in named.items():
+        if acquisition is not None and acquisition not in known:
+            message = f"belongs to acquisition {acquisition}, which the plate does not have"
+        elif acquisition is None and len(known) > 1:
+            message = "names no acquisition, and the plate has more than one"
+        else:
+            continue
+        yield _finding("acquisition", plate, f"{well}/{field}", message, repairable=False)
 
 
 def _field(plate: ZarrPlate, well: str, field: str) -> Iterator[Finding]:
@@ -229,6 +262,13 @@ def _wells_on_disk(plate: ZarrPlate) -> list[str]:
             if find_document(plate.group(well)) is not None and _fields_on_disk(plate, well):
                 found.append(well)
     return found
+
+
+def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
+    folders = [plate.root / "tables"]
+    for well in wells:
+        folders += [plate.group(well, field) / "tables" for field in _fields_on_disk(plate, well)]
+    return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
 def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:

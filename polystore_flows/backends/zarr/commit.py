@@ -1,21 +1,33 @@
-"""How a staged part becomes part of a plate: rename it, then list it, under the plate's lock.
+"""How a staged part becomes part of a plate: rename it, then list it, under the well's lock.
 
 The well's JSON is replaced after its fields are in place, and the plate's JSON last, so a
-listed well is a complete well, and writers in other threads and processes never lose one
-another's wells. Functions that need the lock take what `changing` gives, or say so.
+listed well is a complete well. Writers of different wells wait for each other only where they
+list a well, and those who wait for that are listed together (``metadata``); so they never lose
+one another's wells. What is not listed although it is there was left by a killed writer, or its
+writer holds the well's lock. Functions that need a lock say so.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
+from ...hcs.image import Channel
+from ...hcs.layout import Layout
+from ...hcs.spec import Acquisition
 from ...metadata import atomic_write_json, file_lock, read_json
+from ...metadata.changes import Change
+from ...metadata.document import apply_change
 from ...settings import get_settings
+from .locks import locked
 from .nodes import (
     OURS,
     attributes_in,
@@ -25,27 +37,117 @@ from .nodes import (
     read_attributes,
 )
 from .plate import ZarrPlate
-from .staging import put, sync_tree
+from .staging import put, sync_folder, sync_tree
+
+_OURS_TO_SAY = ("version", "field_count", "rows", "columns", "wells", "name")
+"""Keys of a plate's NGFF object that are replaced; others stay, acquisitions for example."""
 
 
 @contextlib.contextmanager
-def changing(plate: ZarrPlate) -> Iterator[dict[str, Any]]:
-    """Hold the plate's lock; gives the content of the plate's JSON file, just read."""
-    with file_lock(plate.document_path, timeout=get_settings().lock_timeout):
+def changing(plate: ZarrPlate, well: str | None = None) -> Iterator[dict[str, Any]]:
+    """Hold the locks of `well` (of all wells) and of the plate's JSON; gives its content."""
+    with locked(plate, well), file_lock(plate.document_path, get_settings().lock_timeout):
         yield read_json(plate.document_path)
 
 
-def place_well(
-    plate: ZarrPlate, folder: Path, well: str, fields: Iterable[str], *, keep_others: bool
+@dataclass(frozen=True, slots=True)
+class StagedWell:
+    """A well that is complete and synced, and not yet a part of its plate."""
+
+    folder: Path
+    """Alone in a folder from `staged`, where what is replaced comes to lie."""
+    well: str
+    """The stored path that it is for."""
+    images: Mapping[str, Any]
+    """Field -> anything with a shape and a dtype."""
+    windows: Sequence[tuple[float, float] | None]
+    """How its channels are shown."""
+
+
+def commit_well(
+    plate: ZarrPlate, staged: StagedWell, *, overwrite: bool, keep_others: bool
 ) -> None:
-    """Rename the staged well `folder`, or only its `fields`, into the plate. Needs the lock."""
+    """Make a staged well, or the fields that it holds, a part of the plate; see ``write_well``."""
+    well, images = staged.well, staged.images
+    with locked(plate, well):
+        forget_consolidated(plate)
+        check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+        listed = bool(plate.present(well))
+        _place_well(plate, staged, keep_others=keep_others)
+        try:
+            _list_well(plate, staged, listed=listed)
+        except MismatchError:  # another writer's first field came before ours
+            plate.group(well).rename(staged.folder.with_name("refused"))
+            check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
+            raise
+
+
+def forget_consolidated(plate: ZarrPlate) -> None:
+    """Remove the copy of all metadata that zarr may keep at the root of what others wrote.
+
+    It would hide from its readers whatever is written.
+    """
+    if plate.version == "0.4":
+        (plate.root / ".zmetadata").unlink(missing_ok=True)
+    elif plate.is_consolidated:
+        change = Change(create=False).drop("consolidated_metadata")
+        apply_change(plate.document_path, change, get_settings().lock_timeout)
+        plate.refresh()
+
+
+def check_well(
+    plate: ZarrPlate,
+    well: str,
+    images: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    keep_others: bool,
+    like: Any = None,
+) -> None:
+    """Refuse what must not be overwritten, and images unlike the plate's fields.
+
+    Args:
+        plate, well, overwrite, keep_others: as in `write_well`.
+        images: field -> anything with a shape and a dtype.
+        like: what fields of a plate without wells are to be like; by default the first image.
+    """
+    present = plate.present(well)
+    taken = [f for f in images if f in present] if keep_others else list(present)
+    if taken and not overwrite:
+        raise existing(f"{plate.uri}/{well}" + (f"/{taken[0]}" if keep_others else ""))
+    for _ in range(2):  # the second time with what the plate says now
+        known = _fields_like(plate, like or next(iter(images.values())))
+        unlike = [f for f, i in images.items() if (i.shape, str(i.dtype)) != known]
+        if not unlike:
+            return
+        plate.refresh()
+    image, (shape, dtype) = images[unlike[0]], known
+    raise MismatchError(
+        f"{plate.uri}/{well}/{unlike[0]}: the array is {image.shape} {image.dtype}, but fields of "
+        f"this plate are {shape} {dtype}; convert it or write it to another plate"
+    )
+
+
+def _fields_like(plate: ZarrPlate, like: Any) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype that fields of `plate` have; those of `like` while there is none."""
+    known = plate.ours.get("field")
+    if known is not None:
+        return tuple(known["shape"]), known["dtype"]
+    first = plate.first_image or like
+    return first.shape, str(first.dtype)
+
+
+def _place_well(plate: ZarrPlate, staged: StagedWell, *, keep_others: bool) -> None:
+    """Rename the well, or only its fields, into the plate."""
+    folder, well = staged.folder, staged.well
     target = plate.group(well)
-    _place_row(plate, folder.parent / "row", target.parent)
+    _place_row(plate, folder.with_name("row"), target.parent)
     present = plate.present(well)
     if present and keep_others:
-        for field in fields:
+        for field in staged.images:
             put(folder / field, target / field)
-        set_fields(plate, well, ordered({*present, *fields}))
+        said = ngff.read_well(read_attributes(folder, plate.uri), plate.uri)
+        set_fields(plate, well, ordered({*present, *said}), said)
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
@@ -53,30 +155,63 @@ def place_well(
     put(folder, target)
 
 
-def list_well(plate: ZarrPlate, content: dict[str, Any], well: str, like: Any) -> None:
-    """List `well`, which is complete, in the plate's JSON. Needs the lock.
+def _list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
+    """List a well, which is in its place, in the plate's JSON.
 
-    Args:
-        plate: whose lock is held.
-        content: what `changing` gave.
-        well: stored path.
-        like: anything with the shape and dtype of the plate's fields.
+    Atomic and durable, and one commit with the wells that other writers list meanwhile. Of one
+    that is `listed` already mostly nothing is written.
+
+    Raises:
+        MismatchError: the plate was made anew, or its fields are unlike those of the well.
     """
-    document = plate.document or ngff.PlateDocument(plate.layout, (), plate.name, 1, plate.version)
-    ours = dict(plate.ours)
-    if ours:
-        ours["field"] = {"shape": list(like.shape), "dtype": str(like.dtype)}
-    replace_document(plate, content, document.with_well(well, len(plate._fields(well))), ours)
+    fields = len(plate._fields(staged.well))
+    if listed and plate.document is not None and plate.document.field_count >= fields:
+        return
+    body, inner = _places(plate.version)
+    change = Change(create=False)
+    empty = _without_wells(plate.layout, plate.name, plate.version, plate.acquisitions)
+    for key, value in empty.items():
+        change.default(*body, key, value=value)
+    entry = ngff.well_entry(plate.layout, staged.well)
+    change.insert(*body, "plate", "wells", value=entry, by=("rowIndex", "columnIndex"))
+    change.raise_to(*body, "plate", "field_count", value=fields)
+    if plate.ours:
+        like = next(iter(staged.images.values()))
+        field = {"shape": list(like.shape), "dtype": str(like.dtype)}
+        change.agree(*inner, OURS, "created", value=plate.ours.get("created"))
+        change.agree(*inner, OURS, "field", value=field)
+        change.default(*inner, OURS, "windows", value=staged.windows)
+    change.drop("consolidated_metadata")
+    apply_change(plate.document_path, change, get_settings().lock_timeout)
+
+
+def _places(version: ngff.Version) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of the NGFF object and of the attributes in an attributes file."""
+    return (("attributes", "ome"), ("attributes",)) if version == "0.5" else ((), ())
+
+
+@lru_cache(maxsize=8)
+def _without_wells(
+    layout: Layout, name: str, version: ngff.Version, acquisitions: tuple[Acquisition, ...]
+) -> ngff.Attributes:
+    """What NGFF says of a plate before its first well, which it wants to be there at once."""
+    first = f"{layout.rows[0]}/{layout.columns[0]}"
+    document = ngff.PlateDocument(layout, (first,), name, 1, version, acquisitions)
+    made = ngff.plate_attributes(document)
+    body: ngff.Attributes = made.get("ome", made)
+    body["plate"]["wells"] = []
+    return body
 
 
 def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ...]) -> None:
-    """Take `wells` off the plate's JSON. Needs the lock."""
+    """Take `wells` off the plate's JSON. Needs what `changing` holds."""
     if not wells or plate.document is None:
         return
     document = plate.document.without_wells(wells)
     ours = dict(plate.ours)
     if not document.wells:
-        ours.pop("field", None)  # an empty plate takes fields of any shape again
+        for key in ("field", "windows"):  # an empty plate takes fields of any shape again
+            ours.pop(key, None)
         ours |= _grid(plate)
     replace_document(plate, content, document, ours)
 
@@ -84,7 +219,7 @@ def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ..
 def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
     """Take a field off its well's JSON, and a well that has no other off the plate's.
 
-    Needs the lock. Returns whether the well is still listed.
+    Needs what `changing` holds. Returns whether the well is still listed.
     """
     rest = [name for name in plate.present(well) if name != field]
     if rest:
@@ -100,14 +235,18 @@ def replace_document(
     document: ngff.PlateDocument | None,
     ours: dict[str, Any],
 ) -> None:
-    """Replace the plate's JSON; keys that are not ours to know stay. Needs the lock."""
+    """Replace the plate's JSON; keys that are not ours to know stay.
+
+    Needs what `changing` holds.
+    """
+    content.pop("consolidated_metadata", None)
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
     old = body.pop("plate", {})
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
-        body["plate"] = old | body["plate"]  # acquisitions, for example
+        body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
     if plate.version == "0.5":
@@ -117,23 +256,39 @@ def replace_document(
     atomic_write_json(plate.document_path, content)
 
 
-def set_fields(plate: ZarrPlate, well: str, fields: list[str]) -> None:
-    """Replace the list of fields in a well's JSON; what else it says of each stays. Needs the lock.
+def set_fields(
+    plate: ZarrPlate,
+    well: str,
+    fields: Iterable[str],
+    acquisitions: Mapping[str, int | None] | None = None,
+) -> None:
+    """Replace the list of fields in a well's JSON; what else it says of each stays.
 
-    A field says to which acquisition it belongs, for example.
+    Needs the well's lock.
+
+    Args:
+        plate, well: a well that is there.
+        fields: all of them.
+        acquisitions: of those for which it is to be said.
     """
     attributes = read_attributes(plate.group(well), f"{plate.uri}/{well}")
     body = attributes.get("ome", attributes).get("well", {})
     known = {image["path"]: image for image in body.get("images", ())}
-    made = ngff.well_attributes(fields, plate.version)
-    images = [known.get(field, {"path": field}) for field in fields]
-    made.get("ome", made)["well"]["images"] = images
+    said = dict(acquisitions or {})
+    made = ngff.well_attributes({field: said.get(field) for field in fields}, plate.version)
+    images = made.get("ome", made)["well"]["images"]
+    images[:] = [known.get(image["path"], {}) | image for image in images]
     _set(plate, plate.group(well), made)
 
 
 def set_labels(plate: ZarrPlate, folder: Path, names: list[str]) -> None:
-    """Replace the list of label images in a ``labels`` group. Needs the lock."""
+    """Replace the list of label images in a ``labels`` group. Needs the well's lock."""
     _set(plate, folder, ngff.labels_attributes(names, plate.version))
+
+
+def channels_json(channels: Iterable[Channel]) -> list[dict[str, Any]]:
+    """Channels as `OURS` keeps them."""
+    return [{k: v for k, v in asdict(c).items() if v is not None} for c in channels]
 
 
 def ordered(fields: Iterable[str]) -> list[str]:
@@ -145,11 +300,16 @@ def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
     if find_document(row) is not None:
         return
     make_group(folder, {}, plate.version)
-    if row.is_dir():  # it holds a well's tables, or its writer was killed
-        for part in folder.iterdir():
+    sync_tree(folder)
+    try:
+        folder.rename(row)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        for part in folder.iterdir():  # it holds a well's tables, or another was faster
             part.replace(row / part.name)
-    else:
-        put(folder, row)
+        sync_folder(row)
+    sync_folder(row.parent)
 
 
 def _grid(plate: ZarrPlate) -> dict[str, Any]:
@@ -158,8 +318,9 @@ def _grid(plate: ZarrPlate) -> dict[str, Any]:
         "name": plate.name,
         "rows": list(plate.rows),
         "columns": list(plate.columns),
-        "channels": [{"name": c.name, "color": c.color} for c in plate.channel_info],
+        "channels": channels_json(plate.channel_info),
         "pixel_size": list(plate.pixel_size),
+        "acquisitions": [asdict(a) for a in plate.acquisitions],
     }
 
 
@@ -172,3 +333,8 @@ def _set(plate: ZarrPlate, group: Path, made: ngff.Attributes) -> None:
     if plate.version == "0.5":
         content["attributes"] = attributes
     atomic_write_json(path, content)
+
+
+def existing(where: str) -> AlreadyExistsError:
+    """The error for what would be overwritten."""
+    return AlreadyExistsError(f"{where} exists; give overwrite=True to replace it")

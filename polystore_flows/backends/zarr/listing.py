@@ -18,10 +18,9 @@ def is_directory(plate: ZarrPlate, inner: str) -> bool:
     """Whether `inner`, a stored path, is a plate, a row with wells, a well or a folder."""
     if not inner or inner in plate.wells or any(w.startswith(f"{inner}/") for w in plate.wells):
         return True
-    place = plate.root / inner
-    inside_field = inner.count("/") >= 2 and "/".join(inner.split("/")[:2]) in plate.wells
-    if inside_field and inner.split("/")[2] in plate.present("/".join(inner.split("/")[:2])):
-        return False
+    place, parts = plate.root / inner, inner.split("/")
+    if len(parts) > 2 and parts[2] in plate.present("/".join(parts[:2])):
+        return parts[3:] == ["tables"] and place.is_dir()
     return place.is_dir() and (place.name == "tables" or find_document(place) is None)
 
 
@@ -49,6 +48,8 @@ def walk(plate: ZarrPlate, inner: str, *, recursive: bool) -> Iterator[str]:
         if recursive and inner in plate.wells:
             for label in label_names(plate, inner, name):
                 yield f"{start}{name}/labels/{label}"
+            if is_directory(plate, f"{start}{name}/tables"):
+                yield from walk(plate, f"{start}{name}/tables", recursive=True)
     for name in folders if recursive else ():
         yield from walk(plate, start + name, recursive=True)
 

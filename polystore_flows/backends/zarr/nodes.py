@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,15 @@ def read_attributes(group: Path, where: str) -> Attributes:
     document = find_document(group)
     if document is None:
         raise NotFoundError(f"{where} is not there; {group} is no zarr group")
+    return attributes_in(document, read_content(document, where), where)
+
+
+def read_content(document: Path, where: str) -> dict[str, Any]:
+    """The content of an attributes file."""
     try:
-        content = read_json(document)
+        return read_json(document)
     except CorruptMetadataError as error:
         raise CorruptMetadataError(f"{where}: {error}") from error
-    return attributes_in(document, content, where)
 
 
 def attributes_in(document: Path, content: dict[str, Any], where: str) -> Attributes:
@@ -127,7 +132,14 @@ def translated(where: str) -> Iterator[None]:
                 f"{where} lies on a read-only file system; choose another target"
             ) from error
         raise type(error)(error.errno, f"{where}: {error.strerror}", error.filename) from error
-    except (ValueError, KeyError, RuntimeError, TypeError, zarr.errors.BaseZarrError) as error:
+    except (
+        ValueError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        zlib.error,
+        zarr.errors.BaseZarrError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorruptDataError(f"{where} cannot be read: {reason}") from error
 

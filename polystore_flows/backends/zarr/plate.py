@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import CorruptMetadataError, NotFoundError
+from ...errors import CorruptMetadataError, MismatchError, NotFoundError
 from ...hcs import ngff
-from ...hcs.address import WellAddress, parse_well
+from ...hcs.address import parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.plate import Image, Mode, Plate
-from ...hcs.spec import PlateSpec
+from ...hcs.provenance import Provenance
+from ...hcs.spec import Acquisition, PlateSpec
+from ...hcs.zarr_config import ZarrConfig, default_config
 from .. import codecs
 from .arrays import ZarrImage
-from .nodes import OURS, find_document, read_attributes, translated
+from .nodes import (
+    OURS,
+    attributes_in,
+    find_document,
+    read_attributes,
+    read_content,
+    translated,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
+class Snapshot:
     """A plate's JSON, as it was when its file had the identity `seen`."""
 
     seen: tuple[int, ...]
     ours: dict[str, Any]
     document: ngff.PlateDocument | None
-    stored: dict[WellAddress, str]
+    is_consolidated: bool
+    """Whether zarr keeps a copy of all metadata in it."""
 
 
 class ZarrPlate(Plate):
@@ -51,14 +60,14 @@ class ZarrPlate(Plate):
                 + "; create it with create_plate() or correct the path"
             )
         self.document_path = document
-        self._last: _Snapshot | None = None
-        self._first: tuple[_Snapshot, Image] | None = None
+        self._last: Snapshot | None = None
+        self._first: tuple[Snapshot, Image] | None = None
         self._read_document()
 
     @property
     def ours(self) -> dict[str, Any]:
         """What we keep at the root beside NGFF: grid, channels, pixel size, like of the fields."""
-        return self._read_document().ours
+        return self._facts().ours
 
     @property
     def document(self) -> ngff.PlateDocument | None:
@@ -68,13 +77,13 @@ class ZarrPlate(Plate):
     @property
     def name(self) -> str:  # type: ignore[override]
         """As the plate's JSON says."""
-        now = self._read_document()
+        now = self._facts()
         return now.document.name if now.document else now.ours.get("name", "")
 
     @property
     def layout(self) -> Layout:  # type: ignore[override]
         """The physical grid with the stored names."""
-        now = self._read_document()
+        now = self._facts()
         if now.document:
             return now.document.layout
         return Layout(tuple(now.ours["rows"]), tuple(now.ours["columns"]))
@@ -91,12 +100,36 @@ class ZarrPlate(Plate):
         return "0.5" if self.document_path.name == "zarr.json" else "0.4"
 
     @property
+    def config(self) -> ZarrConfig:
+        """How arrays of this plate are written; of plates that others made, the default."""
+        stored = self.ours.get("config")
+        if stored is None:
+            return replace(default_config(), sharding=None, ngff_version=self.version)
+        try:
+            return ZarrConfig(**stored)
+        except (TypeError, MismatchError) as error:
+            raise CorruptMetadataError(f"{self.uri}: its 'config' is wrong: {error}") from error
+
+    @property
+    def is_consolidated(self) -> bool:
+        """Whether zarr v3 keeps a copy of all metadata at the root."""
+        return self._facts().is_consolidated
+
+    @property
     def channel_info(self) -> tuple[Channel, ...]:
         """The plate's channels, as it was created or as its first image names them."""
-        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
+        ours = self._own_channels()
         if ours or self.first_image is None:
             return ours
         return self.first_image.info.channels
+
+    @property
+    def acquisitions(self) -> tuple[Acquisition, ...]:
+        """The times at which the plate was imaged; none where it does not say."""
+        now = self._facts()
+        if now.document:
+            return now.document.acquisitions
+        return tuple(Acquisition(**entry) for entry in now.ours.get("acquisitions", ()))
 
     @property
     def pixel_size(self) -> tuple[float, float, float]:
@@ -119,8 +152,9 @@ class ZarrPlate(Plate):
             self.channel_info,
             self.pixel_size,
             self.name,
-            self.version,
+            self.config,
             self.ours.get("levels"),
+            self.acquisitions,
         )
 
     def group(self, well: str, field: str | None = None) -> Path:
@@ -138,6 +172,8 @@ class ZarrPlate(Plate):
 
     def present(self, well: str) -> tuple[str, ...]:
         """Fields of `well`; none where it is not listed, whatever lies there."""
+        if find_document(self.group(well)) is None:  # spares a writer to read the plate's JSON
+            return ()
         return self._fields(well) if well in self.wells else ()
 
     def file_path(self, path: str) -> Path:
@@ -150,17 +186,43 @@ class ZarrPlate(Plate):
 
     # Reading
 
-    @property
-    def _by_address(self) -> Mapping[WellAddress, str]:
-        return self._read_document().stored
+    def layout_path(self, well: str) -> str:
+        """``row/column`` of `well` as this plate stores it, whether it holds data or not."""
+        layout = self.layout
+        places = layout.find_all(parse_well(well))
+        if len(places) != 1:  # none, or columns that are called 3 and 03
+            return super().layout_path(well)
+        return f"{layout.rows[places[0][0]]}/{layout.columns[places[0][1]]}"
+
+    def find(self, well: str) -> str | None:
+        """Stored path of `well` (``B/3``, ``B/03`` or ``B03``), or None if it holds no data."""
+        document, address = self.document, parse_well(well)
+        if document is None:
+            return None
+        rows, columns = document.layout.rows, document.layout.columns
+        paths = (f"{rows[i]}/{columns[j]}" for i, j in document.layout.find_all(address))
+        return next((path for path in paths if path in document.wells), None)
 
     def _fields(self, well: str) -> tuple[str, ...]:
+        return tuple(self._acquisitions_of(well))
+
+    def _acquisitions_of(self, well: str) -> dict[str, int | None]:
         where = f"{self.uri}/{well}"
         return ngff.read_well(read_attributes(self.group(well), where), where)
 
+    def _provenance(self, well: str, field: str) -> Provenance | None:
+        return read_provenance(self.group(well, field), f"{self.uri}/{well}/{field}")
+
     def _image(self, well: str, field: str) -> Image:
-        ours = tuple(Channel(c["name"], c["color"]) for c in self.ours.get("channels", ()))
-        return ZarrImage(self.group(well, field), f"{self.uri}/{well}/{field}", ours)
+        where = f"{self.uri}/{well}/{field}"
+        return ZarrImage(self.group(well, field), where, self._own_channels())
+
+    def _own_channels(self) -> tuple[Channel, ...]:
+        """As the plate was created, which wins over what its images say."""
+        return tuple(
+            Channel(c["name"], c["color"], tuple(c["window"]) if "window" in c else None)
+            for c in self.ours.get("channels", ())
+        )
 
     @property
     def first_image(self) -> Image | None:
@@ -173,7 +235,15 @@ class ZarrPlate(Plate):
             self._first = now, well.image(well.fields[0])
         return self._first[1]
 
-    def _read_document(self) -> _Snapshot:
+    def refresh(self) -> None:
+        """Read the plate's JSON anew for the next answer."""
+        self._last = None
+
+    def _facts(self) -> Snapshot:
+        """The plate's JSON for what does not change while wells come and go."""
+        return self._read_document()
+
+    def _read_document(self) -> Snapshot:
         """The plate's JSON, read anew if it was replaced since."""
         try:
             status = self.document_path.stat()
@@ -184,7 +254,8 @@ class ZarrPlate(Plate):
         seen = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._last is not None and self._last.seen == seen:
             return self._last
-        attributes = read_attributes(self.root, self.uri)
+        content = read_content(self.document_path, self.uri)
+        attributes = attributes_in(self.document_path, content, self.uri)
         ours = attributes.get(OURS) or {}
         body = attributes.get("ome", attributes)
         document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
@@ -192,7 +263,12 @@ class ZarrPlate(Plate):
             raise CorruptMetadataError(
                 f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
             )
-        wells = document.wells if document else ()
-        stored = {parse_well(path): path for path in wells}
-        self._last = _Snapshot(seen, ours, document, stored)  # at once, for other threads
+        copied = bool(content.get("consolidated_metadata"))
+        self._last = Snapshot(seen, ours, document, copied)  # at once, for other threads
         return self._last
+
+
+def read_provenance(group: Path, where: str) -> Provenance | None:
+    """What made the field in the folder `group`, if it says so."""
+    stored = (read_attributes(group, where).get(OURS) or {}).get("provenance")
+    return None if stored is None else Provenance.from_json(stored, where)

@@ -21,16 +21,17 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import Blosc
 from numpy.typing import NDArray
 
 from ...settings import get_settings
+from .chunk_codecs import ChunkCodec
 
 MISSING = 2**64 - 1
 """Offset and length in the index of a chunk that is not stored: all its pixels are 0."""
 
 _TYPES = {np.dtype(kind).name: np.dtype(kind) for kind in "bBhHiIqQfd"}
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+_DEFAULT = ChunkCodec()
 _SMALL = 2**20  # threads cost more than they gain below so many bytes
 
 
@@ -44,6 +45,8 @@ class ShardedArray:
     shard: tuple[int, ...]
     """Shape of a shard: planes of full size."""
     dtype: np.dtype[Any]
+    codec: ChunkCodec = _DEFAULT
+    """How chunks are compressed."""
     checksums: bool = True
     """Whether each chunk ends with its CRC-32C."""
 
@@ -108,7 +111,7 @@ class ShardedArray:
             if _crc(memoryview(stored)[:-4]) != stored[-4:]:
                 raise ValueError("a chunk is damaged (its CRC-32C does not match)")
             stored = stored[:-4]
-        Blosc().decode(stored, out=out)
+        self.codec.decode(stored, out)
 
     def write(self, array: NDArray[Any], axes: tuple[str, ...]) -> None:
         """Write metadata and all shards into a folder that nobody else sees yet; not atomic."""
@@ -121,11 +124,10 @@ class ShardedArray:
 
     def _write_shard(self, key: tuple[int, ...], part: NDArray[Any]) -> None:
         places = list(product(*map(range, part.shape[:-2])))
-        codec = Blosc("lz4", 5, Blosc.BITSHUFFLE)
 
         def encode(place: tuple[int, ...]) -> bytes | None:
             plane = part[place]
-            return codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
+            return self.codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
 
         index = np.full((*self.shard[:-2], 2), MISSING, "<u8")
         encoded = _in_threads(encode, places, part.nbytes)
@@ -149,16 +151,9 @@ class ShardedArray:
 
     def _metadata(self, axes: tuple[str, ...]) -> dict[str, Any]:
         endian = {"configuration": {"endian": "little"}} if self.dtype.itemsize > 1 else {}
-        blosc = {
-            "typesize": self.dtype.itemsize,
-            "cname": "lz4",
-            "clevel": 5,
-            "shuffle": "bitshuffle",
-            "blocksize": 0,
-        }
         inner = [
             {"name": "bytes", **endian},
-            {"name": "blosc", "configuration": blosc},
+            *self.codec.metadata(self.dtype.itemsize),
             *([{"name": "crc32c"}] if self.checksums else []),
         ]
         sharding = {
@@ -190,19 +185,20 @@ def open_sharded(path: Path) -> ShardedArray | None:
     try:
         metadata = json.loads((path / "zarr.json").read_text())
         inner = metadata["codecs"][0]["configuration"]["codecs"]
+        names = [codec["name"] for codec in inner]
         array = ShardedArray(
             path,
             tuple(metadata["shape"]),
             tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
             _TYPES[metadata["data_type"]],
-            checksums=inner[-1]["name"] == "crc32c",
+            ChunkCodec.named(names),
+            checksums=names[-1] == "crc32c",
         )
         expected = array._metadata(())
-        for codec in inner:
-            if codec["name"] == "blosc":  # a chunk says itself how it was compressed
-                codec["configuration"] = expected["codecs"][0]["configuration"]["codecs"][1][
-                    "configuration"
-                ]
+        ours = expected["codecs"][0]["configuration"]["codecs"]
+        for codec, own in zip(inner, ours, strict=False):
+            if codec["name"] in ("blosc", "gzip"):  # a chunk says itself how it was compressed
+                codec["configuration"] = own["configuration"]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
     read = ("zarr_format", "node_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")

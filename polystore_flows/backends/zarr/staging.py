@@ -47,8 +47,8 @@ def sync_tree(folder: Path) -> None:
     """Bring all files and folders below `folder` to the disk."""
     for path, _, files in os.walk(folder, topdown=False):
         for name in files:
-            _sync(Path(path) / name)
-        _sync(Path(path))
+            sync_folder(Path(path) / name)
+        sync_folder(Path(path))
 
 
 def put(staged_part: Path, target: Path) -> None:
@@ -64,7 +64,7 @@ def put(staged_part: Path, target: Path) -> None:
         aside = staged_part.with_name(staged_part.name + ".old")
         target.rename(aside)
         staged_part.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -82,7 +82,8 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
-def _sync(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Bring a folder, or a file, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

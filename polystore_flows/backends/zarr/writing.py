@@ -1,13 +1,13 @@
-"""Writing into an OME-Zarr plate: wells, fields, label images, tables, and new plates.
+"""Writing into an OME-Zarr plate: wells, fields, label images, and new plates.
 
 All is made in a staging folder and synced there, then `commit` renames and lists it.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +15,65 @@ from numpy.typing import NDArray
 
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
-from ...hcs.image import named_channels, pyramid_levels
-from ...hcs.plate import Mode
-from ...hcs.spec import PlateSpec, require_like
-from ...metadata import atomic_write_json
-from .. import codecs
+from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
+from ...hcs.plate import Mode, Notes
+from ...hcs.provenance import Provenance
+from ...hcs.spec import PlateSpec, find_acquisition, require_like
+from ...hcs.zarr_config import default_config
 from . import arrays
-from .commit import changing, list_well, ordered, place_well, set_labels
+from .commit import (
+    StagedWell,
+    channels_json,
+    check_well,
+    commit_well,
+    existing,
+    forget_consolidated,
+    ordered,
+    set_labels,
+)
+from .locks import locked
 from .nodes import (
     OURS,
-    document_path,
     find_document,
-    group_content,
     make_group,
     read_attributes,
     translated,
 )
-from .plate import ZarrPlate
+from .plate import Snapshot, ZarrPlate
 from .staging import put, staged, sync_tree
+from .tables import write_file
 
 
 class WritablePlate(ZarrPlate):
-    """An OME-Zarr plate opened for writing."""
+    """An OME-Zarr plate opened for writing.
+
+    Once it has read what the plate's fields are like, it does not read the plate's JSON again for
+    every well, which others change all the time: ``commit_well`` makes sure that it still holds.
+    """
 
     mode: Mode = "r+"
+    _known: Snapshot | None = None
 
-    def _write_well(
+    def _facts(self) -> Snapshot:
+        if self._known is None or "field" not in self._known.ours:
+            self._known = self._read_document()
+        return self._known
+
+    def refresh(self) -> None:
+        """Read the plate's JSON anew when it is next asked."""
+        super().refresh()
+        self._known = None
+
+    def _write_noted(
         self,
         well: str,
         images: Mapping[str, NDArray[Any]],
         labels: Mapping[str, Mapping[str, NDArray[Any]]],
         overwrite: bool,
         keep_others: bool,
+        notes: Notes,
     ) -> None:
-        write_well(self, well, images, labels, overwrite=overwrite, keep_others=keep_others)
+        write_well(self, well, images, labels, notes, overwrite=overwrite, keep_others=keep_others)
 
     def _write_label(
         self, well: str, field: str, name: str, array: NDArray[Any], overwrite: bool
@@ -64,6 +89,7 @@ def write_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    notes: Notes,
     *,
     overwrite: bool,
     keep_others: bool,
@@ -73,67 +99,72 @@ def write_well(
     Atomic for a well that is written whole, else for each field: a reader sees the old or the
     new one. A writer that is killed leaves the plate as it was.
     """
-    where = f"{plate.uri}/{well}"
     check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
-    count = next(iter(images.values())).shape[1]
-    channels = plate.channel_info or named_channels([str(i) for i in range(count)])
-    with translated(where), staged(plate.root) as stage:
-        folder = stage / "well"
-        for field, array in images.items():
-            common: dict[str, Any] = {
-                "pixel_size": plate.pixel_size,
-                "levels": plate.ours.get("levels") or pyramid_levels(array.shape),
-                "version": plate.version,
-            }
-            arrays.write_field(
-                folder / field, array, name=f"{well}/{field}", channels=channels, **common
-            )
-            masks = labels.get(field, {})
-            if masks:
-                listed = ngff.labels_attributes(sorted(masks), plate.version)
-                make_group(folder / field / "labels", listed, plate.version)
-            for name, mask in masks.items():
-                arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
-        fields = ngff.well_attributes(ordered(images), plate.version)
-        make_group(folder, fields, plate.version)
-        sync_tree(folder)
-        with changing(plate) as content:
-            check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
-            place_well(plate, folder, well, tuple(images), keep_others=keep_others)
-            list_well(plate, content, well, next(iter(images.values())))
+    acquisitions = _acquisitions(plate, well, notes.acquisitions)
+    with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
+        made = stage_well(plate, stage, well, images, labels, acquisitions, notes.provenance)
+        commit_well(plate, made, overwrite=overwrite, keep_others=keep_others)
 
 
-def check_well(
+def stage_well(
     plate: ZarrPlate,
+    stage: Path,
     well: str,
-    images: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    keep_others: bool,
-    like: Any = None,
-) -> None:
-    """Refuse what must not be overwritten, and images unlike the plate's fields.
+    images: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, Mapping[str, NDArray[Any]]],
+    acquisitions: Mapping[str, int | None],
+    provenance: Mapping[str, Provenance | None],
+) -> StagedWell:
+    """Write checked arrays as a well into the folder `stage`, and sync it; not atomic."""
+    channels = _with_windows(plate, next(iter(images.values())))
+    folder = stage / "well"
+    for field, array in images.items():
+        common: dict[str, Any] = {
+            "pixel_size": plate.pixel_size,
+            "levels": plate.ours.get("levels") or pyramid_levels(array.shape),
+            "config": plate.config,
+        }
+        arrays.write_field(
+            folder / field,
+            array,
+            name=f"{well}/{field}",
+            channels=channels,
+            provenance=provenance.get(field),
+            **common,
+        )
+        masks = labels.get(field, {})
+        if masks:
+            listed = ngff.labels_attributes(sorted(masks), plate.version)
+            make_group(folder / field / "labels", listed, plate.version)
+        for name, mask in masks.items():
+            arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
+    fields = {field: acquisitions.get(field) for field in ordered(images)}
+    make_group(folder, ngff.well_attributes(fields, plate.version), plate.version)
+    sync_tree(folder)
+    return StagedWell(folder, well, images, [channel.window for channel in channels])
 
-    Args:
-        plate, well, overwrite, keep_others: as in `write_well`.
-        images: field -> anything with a shape and a dtype.
-        like: what fields of a plate without wells are to be like; by default the first image.
-    """
-    present = plate.present(well)
-    taken = [f for f in images if f in present] if keep_others else list(present)
-    if taken and not overwrite:
-        raise _exists(f"{plate.uri}/{well}" + (f"/{taken[0]}" if keep_others else ""))
-    known = plate.ours.get("field")
-    if known is None:
-        first = plate.first_image or like or next(iter(images.values()))
-        known = {"shape": first.shape, "dtype": str(first.dtype)}
-    for field, image in images.items():
-        if (image.shape, str(image.dtype)) != (tuple(known["shape"]), known["dtype"]):
-            raise MismatchError(
-                f"{plate.uri}/{well}/{field}: the array is {image.shape} {image.dtype}, but "
-                f"fields of this plate are {tuple(known['shape'])} {known['dtype']}; convert it "
-                "or write it to another plate"
-            )
+
+def _acquisitions(
+    plate: ZarrPlate, well: str, wanted: Mapping[str, int | str | None]
+) -> dict[str, int | None]:
+    """Field -> id; a field that is replaced keeps its own unless another is wanted."""
+    present = plate._acquisitions_of(well) if plate.present(well) else {}
+    return {
+        field: present[field]
+        if one is None and field in present
+        else find_acquisition(plate.acquisitions, one, f"{plate.uri}/{well}/{field}")
+        for field, one in wanted.items()
+    }
+
+
+def _with_windows(plate: ZarrPlate, image: NDArray[Any]) -> list[Channel]:
+    """The plate's channels with the windows of its first field, so that all look alike."""
+    channels = plate.channel_info or named_channels([str(i) for i in range(image.shape[1])])
+    known = plate.ours.get("windows") or [None] * len(channels)
+    return [
+        replace(channel, window=channel.window or tuple(window or display_window(image[:, c])))
+        for c, (channel, window) in enumerate(zip(channels, known, strict=True))
+    ]
 
 
 def write_label(
@@ -155,14 +186,15 @@ def write_label(
             name=name,
             pixel_size=image.pixel_size,
             levels=image.levels,
-            version=plate.version,
+            config=plate.config,
         )
         sync_tree(stage)
         folder = plate.group(well, field) / "labels"
-        with changing(plate):
+        with locked(plate, well):
+            forget_consolidated(plate)
             listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
             if name in listed and not overwrite:
-                raise _exists(where)
+                raise existing(where)
             if not folder.is_dir():
                 make_group(
                     stage / "labels", ngff.labels_attributes([], plate.version), plate.version
@@ -172,36 +204,23 @@ def write_label(
             set_labels(plate, folder, sorted({*listed, name}))
 
 
-def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
-    """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
-    where = f"{plate.uri}/{path}"
-    target = plate.file_path(path)
-    encoded = codecs.encode(data, target.name)
-    with translated(where), staged(plate.root) as stage:
-        part = stage / "file"
-        part.write_bytes(encoded)
-        sync_tree(stage)
-        make_folder(plate, target.parent)
-        try:
-            (os.replace if overwrite else os.link)(part, target)
-        except FileExistsError as error:
-            raise _exists(where) from error
-
-
 def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> WritablePlate:
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
+        config = spec.config or default_config()
         ours = {
             "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
             "rows": list(spec.layout.rows),
             "columns": list(spec.layout.columns),
-            "channels": [{"name": c.name, "color": c.color} for c in spec.channels],
+            "channels": channels_json(spec.channels),
+            "acquisitions": [asdict(a) for a in spec.acquisitions],
             "pixel_size": list(spec.pixel_size),
             "levels": spec.levels,
+            "config": config.as_json(),
             "created": time.time(),
         }
         with translated(uri), staged(root) as stage:
-            make_group(stage / "plate", {OURS: ours}, spec.ngff_version)
+            make_group(stage / "plate", {OURS: ours}, config.ngff_version)
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
@@ -219,31 +238,10 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
         )
     plate = WritablePlate(root, uri)
     require_like(uri, plate.spec, spec)
-    if plate.version != spec.ngff_version:
+    wanted = spec.config.ngff_version if spec.config else plate.version
+    if plate.version != wanted:
         raise MismatchError(
-            f"{uri} exists in NGFF {plate.version}, not {spec.ngff_version}; write to another "
-            "plate or delete it first"
+            f"{uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or delete "
+            "it first"
         )
     return plate
-
-
-def make_folder(plate: ZarrPlate, folder: Path) -> None:
-    """`folder` and its parents.
-
-    The plate's ``tables`` is a zarr group, as other readers expect; a well's is a plain folder,
-    because iohub takes every group in a well for a field.
-    """
-    if folder.is_dir():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder == plate.root / "tables":
-        with changing(plate):
-            if plate.version == "0.4":
-                atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
-            atomic_write_json(
-                document_path(folder, plate.version), group_content({}, plate.version)
-            )
-
-
-def _exists(where: str) -> AlreadyExistsError:
-    return AlreadyExistsError(f"{where} exists; give overwrite=True to replace it")
