@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from .errors import AddressError, PolystoreError, UnknownBackendError, URIError
+from .omero_cli import app as omero_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(omero_app, name="omero")
 # Typer bundles Click or imports it, depending on its version: find the base of usage errors.
 _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"

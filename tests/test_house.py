@@ -26,7 +26,7 @@ FLOORS = [
     {"transfer", "testing"},
     {"report"},
     {"flows"},
-    {"demo"},
+    {"demo", "omero_cli"},
     {"cli"},
 ]
 SHARED_BY_BACKENDS = {

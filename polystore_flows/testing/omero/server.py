@@ -36,7 +36,7 @@ _OWN |= {"getCategoryForClient", "getSessionTimeout", "getACMTimeout", "refreshS
 _OWN |= {"setCallback", "closeOnDestroy", "detachOnDestroy", "ice_isA", "ice_id", "ice_ping"}
 
 SECRET = "canary-secret-that-must-not-be-seen"
-"""The default user's password."""
+"""The user's password in tests."""
 
 
 class OmeroServer:
@@ -49,9 +49,12 @@ class OmeroServer:
         folder: where it keeps its data; found again by the next server on it. By default in
             memory and a temporary folder.
         port: a free one by default.
+        password: of ``demo``; the default one is for tests to look for where no secret may be.
     """
 
-    def __init__(self, folder: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path | None = None, port: int = 0, *, password: str = SECRET
+    ) -> None:
         self.calls: Counter[str] = Counter()
         """Calls since `reset` by ``Service.operation``, without those that make a connection."""
         self.bytes_sent = self.bytes_received = 0
@@ -70,7 +73,7 @@ class OmeroServer:
         self.add_group("system", "rw----", SYSTEM_GROUP)
         self.add_group("user", "rwr-r-", USER_GROUP)
         lab = self.add_group("lab", "rwra--", 3)
-        self.demo = self.add_user("demo", SECRET, [lab.id, USER_GROUP])
+        self.demo = self.add_user("demo", password, [lab.id, USER_GROUP])
         self._start(port)
 
     def _start(self, port: int) -> None:
