@@ -1,4 +1,4 @@
-"""What reading an OMERO plate costs, in calls of the server and in seconds: polystore 0.6.3 and ours.
+"""What reading an OMERO plate costs, in calls and seconds: polystore 0.6.3 and ours.
 
 ``uv run --extra omero --with polystore==0.6.3 python benchmarks/omero_calls.py`` takes a minute or
 two; without polystore only ours is measured. Both talk to one loopback server over TCP with the

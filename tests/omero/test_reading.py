@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import polystore_flows as ps
-from polystore_flows.backends.omero import planes
+from polystore_flows.backends.omero import contents, planes
 from polystore_flows.backends.omero.connection import shared
 from polystore_flows.backends.omero.target import parse_target
 from polystore_flows.errors import (
@@ -103,9 +105,11 @@ def test_a_plane_too_large_for_one_message_comes_in_bands(
 
 
 def test_opening_and_listing_costs_six_calls_whatever_the_number_of_wells(
-    server: OmeroServer,
+    server: OmeroServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """384 wells of 4 fields: one query too many for each well would be seen here."""
+    monkeypatch.setattr(contents, "FRESH", 600.0)
+    monkeypatch.setattr(contents, "SHARE", 10_000)
     tiny: list[NDArray[Any]] = [pixels(i, (1, 2, 1, 2, 2)) for i in range(4)]
     grid = Layout.of(384)
     wells = {f"{r}/{c}": tiny for r in grid.rows for c in grid.columns}
@@ -224,6 +228,7 @@ def test_a_plate_is_copied_to_zarr_and_back(
     ps.save(labels, f"{plate}/C/5/0/labels/nuclei")
     zarr, back = f"zarr://{tmp_path}/out.zarr", server.uri("plate/copied back")
     copy(plate, zarr)
+    assert ps.get_backend("zarr").check_plate(zarr) == []
     copy(zarr, back)
     source = ps.open_plate(plate)
     for uri in (zarr, back):
@@ -255,3 +260,24 @@ def test_a_wrong_password_is_told_in_one_line_without_it(
         ps.load(f"{plate}/B/3/0")
     assert "hunter2" not in repr(caught.value.__cause__) + str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_another_process_wrote_is_found_soon(server: OmeroServer, plate: str) -> None:
+    """A workflow engine asks for an output before its job runs, and again after it."""
+    path = f"{plate}/B/03/made.json"
+    assert not ps.exists(path)
+    code = f"import polystore_flows as ps; ps.save({{'a': 1}}, {path!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert ps.exists(path)
+    assert ps.stat(path).size == 13
+
+
+def test_many_questions_about_a_named_plate_are_answered_from_what_is_known(
+    server: OmeroServer,
+) -> None:
+    made = ps.create_plate(server.uri("plate/asked often"), layout=6)
+    ps.save({"a": 1}, f"{made.uri}/a.json")
+    assert ps.exists(f"{made.uri}/a.json")
+    server.reset()
+    assert all(ps.exists(f"{made.uri}/a.json") for _ in range(50))
+    assert server.total_calls <= 1

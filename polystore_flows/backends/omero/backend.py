@@ -6,7 +6,7 @@ a well and a folder of tables as directories. All are answered from the plate's 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from threading import RLock
 from typing import Any
 
@@ -29,11 +29,11 @@ from ...errors import (
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode
 from ...hcs.spec import PlateSpec, require_like
-from . import derived, listing
+from . import contents, derived, listing
 from .connection import Connection, shared
 from .contents import Contents, contents_of
 from .labels import delete_label
-from .login import Credentials
+from .login import Credentials, Login
 from .plate import OmeroPlate
 from .target import Target, parse_target
 
@@ -50,7 +50,8 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
 
     def __init__(self, *, credentials: Credentials | None = None) -> None:
         self._credentials = credentials
-        self._own: dict[Any, Connection] = {}
+        self._own: dict[Login, Connection] = {}
+        self._numbers: dict[tuple[Login, str], int] = {}
         self._lock = RLock()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -146,16 +147,17 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
 
     def is_file(self, path: Identifier) -> bool:
         """Whether it is a field, a label image or an attached file."""
-        found = self._look(path)
-        return found is not None and listing.is_file(found[1].contents, found[2])
+        return self._holds(path, listing.is_file)
 
     def is_dir(self, path: Identifier) -> bool:
         """Whether it is a plate, a row with wells, a well with images or a folder of files."""
-        found = self._look(path)
-        return found is not None and listing.is_directory(found[1].contents, found[2])
+        return self._holds(path, listing.is_directory)
 
     def stat(self, path: Identifier) -> Stat:
         """Kind, bytes and the time when it was made; see ``contracts.Stat``."""
+        found = self._look(path)
+        if found is not None:
+            found[1].contents.renew(contents.FRESH)
         _, plate, inner = self._existing(path)
         return listing.stat(plate.contents, inner)
 
@@ -202,17 +204,17 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
     def delete_all(self, path: Identifier) -> None:
         """Remove what `path` names with all below it, in one transaction of the server."""
         target, plate, inner = self._existing(path)
-        contents, where = plate.contents, str(target.uri)
-        group = contents.structure.group_id
-        label = listing.label_at(contents, inner)
+        held, where = plate.contents, str(target.uri)
+        group = held.structure.group_id
+        label = listing.label_at(held, inner)
         try:
             if label is not None:
-                delete_label(contents.connection, label, group, where)
+                delete_label(held.connection, label, group, where)
             else:
-                targets = listing.targets(contents, inner)
-                contents.connection.delete(targets, where, group=group)
+                targets = listing.targets(held, inner)
+                held.connection.delete(targets, where, group=group)
         finally:
-            contents.forget()
+            held.forget()
 
     def copy(self, source: Identifier, target: Identifier) -> None:
         """Copy a file, field, label or well; never overwrites."""
@@ -238,6 +240,13 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
             {names[field]: masks for field, masks in labels.items()},
             keep_others=goal.field is not None,
             **well.notes(names, to_plate),
+        )
+
+    def touch(self, path: Identifier) -> None:
+        """Refused: OMERO keeps the times at which things were made."""
+        raise UnsupportedError(
+            f"{parse_target(path).uri}: OMERO keeps the times at which things were made; write it "
+            "again instead"
         )
 
     def move(self, source: Identifier, target: Identifier) -> None:
@@ -266,15 +275,25 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
     # Helpers
 
     def _open(self, target: Target, mode: Mode = "r") -> OmeroPlate:
-        contents = self._contents(target)
-        return OmeroPlate(contents, target.plate_uri, mode)
+        return OmeroPlate(self._contents(target), target.plate_uri, mode)
 
     def _contents(self, target: Target) -> Contents:
         connection, where = self._connection(target), target.plate_uri
-        number = target.plate
-        if isinstance(number, str):
-            number = derived.find_by_name(connection, number, where)
-        return contents_of(connection, number, where)
+        if isinstance(target.plate, int):
+            return contents_of(connection, target.plate, where)
+        key = target.login, target.plate
+        for _ in range(2):
+            known = self._numbers.get(key)
+            number = known or derived.find_by_name(connection, target.plate, where)
+            found = contents_of(connection, number, where)
+            try:
+                found.structure  # noqa: B018  # was it deleted?
+            except NotFoundError:
+                self._numbers.pop(key, None)
+            else:
+                self._numbers[key] = number
+                break
+        return found
 
     def _plate_target(self, uri: Identifier) -> Target:
         target = parse_target(uri)
@@ -290,6 +309,19 @@ class OMEROLocalBackend(VirtualBackend, StorageBackend, PlateStore):
             return target, plate, plate.stored_path(target.inner)
         except (NotFoundError, URIError):
             return None
+
+    def _holds(self, path: Identifier, test: Callable[[Contents, str], bool]) -> bool:
+        """Whether `path` passes `test`; a "no" from what is known is asked for again."""
+        for _ in range(2):
+            found = self._look(path)
+            if found is None:
+                return False
+            known = found[1].contents
+            if test(known, found[2]):
+                return True
+            if not known.renew():
+                return False
+        return False
 
     def _existing(self, path: Identifier) -> tuple[Target, OmeroPlate, str]:
         found = self._look(path)

@@ -26,6 +26,10 @@ from .structure import (
 
 MOST_KEPT = 16
 """Plates whose contents are kept."""
+FRESH = 2.0
+"""Seconds for which times and sizes are believed: other processes write, too."""
+SHARE = 5
+"""A "no" is believed for so many times the time that looking took."""
 
 
 class Contents:
@@ -37,7 +41,7 @@ class Contents:
     def __init__(self, connection: Connection, plate_id: int, where: str) -> None:
         self.connection, self.plate_id, self.where = connection, plate_id, where
         self._lock = RLock()
-        self._until = 0.0
+        self._until = self._read_at = self._cost = 0.0
         self._known: dict[str, Any] = {}
 
     def forget(self) -> None:
@@ -46,13 +50,27 @@ class Contents:
             self._known.clear()
             self._until = 0.0
 
+    def renew(self, age: float | None = None) -> bool:
+        """Forget what was read more than `age` seconds ago; whether it was forgotten.
+
+        Without `age`, as long ago as makes asking again take a small share of the time.
+        """
+        with self._lock:
+            old = time.monotonic() - self._read_at > (self._cost * SHARE if age is None else age)
+            if old:
+                self.forget()
+            return old
+
     def _get(self, name: str, read: Any) -> Any:
         with self._lock:
-            if time.monotonic() > self._until:
+            start = time.monotonic()
+            if start > self._until:
                 self._known.clear()
-                self._until = time.monotonic() + get_settings().omero_cache
+                self._until = start + get_settings().omero_cache
+                self._read_at, self._cost = start, 0.0
             if name not in self._known:
                 self._known[name] = read()
+                self._cost += time.monotonic() - start
             return self._known[name]
 
     @property
