@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         save_batch,
         stat,
     )
+    from .backends.zarr.store import zarr_store
     from .errors import PolystoreError
     from .hcs.image import Channel
     from .hcs.layout import Layout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "api": "create_plate delete exists list_files load load_batch open_plate provenance save "
     "save_batch stat",
+    "backends.zarr.store": "zarr_store",
     "errors": "PolystoreError",
     "hcs.image": "Channel",
     "hcs.layout": "Layout",
@@ -72,6 +74,7 @@ __all__ = [
     "save_batch",
     "stat",
     "storage_registry",
+    "zarr_store",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What a backend promises: six contracts, and how a class registers itself.
+"""What a backend promises: contracts and mix-ins, and how a class registers itself.
 
 A class with a ``_backend_type`` registers when it is defined::
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,6 +38,8 @@ class Stat:
     mtime: float
     """Seconds since 1970 when it was last written whole; parts written into it later (labels of
     an image, wells of a plate) do not change it."""
+    etag: str | None = None
+    """Differs from write to write; None where the backend cannot tell."""
 
 
 class DataSink(ABC):
@@ -257,6 +259,96 @@ class PlateStore(ABC):
         Raises:
             AlreadyExistsError: something is there.
             MismatchError: with `exist_ok`, it has another layout, other channels or pixel size.
+        """
+
+
+class ByteStore(ABC):
+    """A mix-in for backends of files: bytes by identifier, with no meaning read into names.
+
+    Plates and zarr hierarchies are kept on these. A folder is there as long as a file is below.
+    """
+
+    has_folders: ClassVar[bool] = True
+    """Whether a file and a folder of one name exclude each other."""
+
+    @abstractmethod
+    def read_range(self, identifier: Identifier, start: int = 0, end: int | None = None) -> bytes:
+        """``data[start:end]`` of a file; a negative `start` counts from its end.
+
+        No more than that is fetched.
+
+        Raises:
+            NotFoundError: there is no such file.
+        """
+
+    @abstractmethod
+    def put(self, data: bytes, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Write a file whole or not at all, and the folders above it; atomic.
+
+        Raises:
+            AlreadyExistsError: a file is there and `overwrite` is false, or a folder is in the
+                way; of many who write at once without `overwrite`, one wins.
+        """
+
+    @abstractmethod
+    def remove(self, identifiers: Sequence[Identifier]) -> None:
+        """Remove files; those that are not there are passed over. Not atomic."""
+
+    @abstractmethod
+    def remove_tree(self, directory: Identifier) -> None:
+        """Remove all files below a folder, which may not be there. Not atomic."""
+
+    @abstractmethod
+    def stat_file(self, identifier: Identifier) -> Stat | None:
+        """Size, time and ETag of a file; None where there is none."""
+
+    @abstractmethod
+    def stat_files(self, directory: Identifier) -> dict[str, Stat]:
+        """Of each file at any depth below a folder, by its path there; empty without a folder."""
+
+    @abstractmethod
+    def list_level(self, directory: Identifier) -> tuple[list[str], list[str]]:
+        """Names of the files and of the folders directly in a folder; empty without a folder."""
+
+
+class DocumentStore(ByteStore):
+    """A mix-in for backends on which a file can be replaced on condition: JSON documents.
+
+    ``metadata`` changes documents on them by compare-and-swap.
+    """
+
+    @abstractmethod
+    def identity(self, identifier: Identifier) -> str | None:
+        """Equal in the processes that reach the same store; None for a store of this process."""
+
+    @abstractmethod
+    def read_with_etag(self, identifier: Identifier) -> tuple[bytes, str, dict[str, str]] | None:
+        """The file, what `write_if` takes to replace just this one, and its user metadata.
+
+        None where there is none.
+        """
+
+    @abstractmethod
+    def write_if(
+        self,
+        data: bytes,
+        identifier: Identifier,
+        etag: str | None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """Write a file only if it is still the one of `etag`; with None, if there is none.
+
+        Atomic. Returns the new ETag.
+
+        Args:
+            data: the new content.
+            identifier: of the file.
+            etag: what `read_with_etag` or `write_if` gave.
+            attributes: user metadata that the new file carries.
+
+        Raises:
+            ConflictError: somebody else wrote or removed it; nothing was written.
+            StoreUnavailableError: the answer was lost; it may have been written.
         """
 
 

@@ -30,8 +30,8 @@ FLOORS = [
     {"cli"},
 ]
 SHARED_BY_BACKENDS = {
-    "codecs", "files", "folder_contents", "folder_plate", "folder_writer", "pixel_size", "tables",
-    "tiff",
+    "codecs", "file_bytes", "files", "folder_contents", "folder_plate", "folder_writer",
+    "pixel_size", "tables", "tiff",
 }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from typing import BinaryIO
 from ..contracts import Identifier, Stat
 from ..errors import UnsupportedError, URIError
 from ..uri import parse_uri
-from .files import FileBackend, Place, is_temporary, os_errors
+from .file_bytes import Place, is_temporary, os_errors
+from .files import FileBackend
 
 _SCHEME = re.compile(r"(disk|file):", re.IGNORECASE)
 _NO_HARD_LINKS = frozenset(

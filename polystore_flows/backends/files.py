@@ -1,57 +1,20 @@
-"""What backends of files share: codecs, filters, errors, and parts of plates in folders."""
+"""What backends of files share: codecs, filters, and parts of plates in folders."""
 
 from __future__ import annotations
 
 import errno
 import importlib
-import io
-import re
-from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..contracts import Identifier, PlateStore, Stat, StorageBackend, name_matches
-from ..errors import (
-    AlreadyExistsError,
-    NotFoundError,
-    PolystoreError,
-    ReadOnlyError,
-    UnsupportedError,
-    URIError,
-)
+from ..contracts import Identifier, PlateStore, Stat, name_matches
+from ..errors import NotFoundError, URIError
 from ..hcs.address import Address, parse_address, split_plate_path
 from ..hcs.plate import Mode, Plate
 from ..hcs.spec import PlateSpec
-from ..uri import BackendURI
 from .codecs import decode, encode, suffix_of
-
-_ABSENT = frozenset({errno.ENOENT, errno.ELOOP})
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{16}\.tmp", re.DOTALL)
-"""Names of unfinished files, of backends (``.polystore-…``) and of ``metadata`` documents."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An identifier, understood."""
-
-    path: str
-    """Where it lies in the backend."""
-    given: str
-    """The path as the caller wrote it, where it was no URI."""
-    uri: BackendURI | None = None
-    """The URI, where it was one."""
-
-    def __str__(self) -> str:
-        return str(self.uri) if self.uri else self.given
-
-    def below(self, inner: str) -> str:
-        """The identifier of `inner` below this place, in the form the caller used."""
-        if self.uri is not None:
-            return self.uri.join(inner).text
-        return f"{self.given.rstrip('/')}/{inner}"
+from .file_bytes import ByteFiles, Place, os_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,70 +28,12 @@ class _Part:
     query: tuple[tuple[str, str], ...]
 
 
-class FileBackend(StorageBackend, PlateStore):
+class FileBackend(ByteFiles, PlateStore):
     """A backend of files and folders, whose folders may be plates.
 
     Derived classes implement what is abstract here, and the contract's listing of names,
     deletion, copies and links.
     """
-
-    @abstractmethod
-    def _place(self, identifier: Identifier) -> Place:
-        """Understand `identifier`. Raises `URIError`."""
-
-    @abstractmethod
-    def _open(self, place: Place) -> BinaryIO:
-        """Open a file for reading."""
-
-    @abstractmethod
-    def _write(self, data: bytes, place: Place, overwrite: bool) -> None:
-        """Write a file whole or not at all, with its parents."""
-
-    @abstractmethod
-    def _stat(self, place: Place) -> Stat | None:
-        """Kind, size and time of a file or directory, links followed; None if it is not there."""
-
-    @abstractmethod
-    def _kind(self, place: Place) -> str | None:
-        """``file``, ``directory`` or ``special``, links followed, or None; cheaper than `_stat`."""
-
-    @abstractmethod
-    def _files_below(self, place: Place, recursive: bool) -> Iterable[str]:
-        """Paths of the files below a directory, relative to it; links to directories are left."""
-
-    @abstractmethod
-    def _delete_all(self, place: Place) -> None:
-        """Remove a file, link or directory with all below it."""
-
-    def open_binary(self, identifier: Identifier) -> BinaryIO:
-        """Open a file for reading; seekable. The caller closes it.
-
-        Raises:
-            NotFoundError: there is no such file.
-        """
-        place = self._place(identifier)
-        with os_errors(place):
-            return self._open(place)
-
-    def read_bytes(self, identifier: Identifier) -> bytes:
-        """The whole of a file as it is stored. Raises as `open_binary`."""
-        place = self._place(identifier)
-        with os_errors(place), self._open(place) as file:
-            return file.read()
-
-    def write_bytes(self, data: bytes, identifier: Identifier, *, overwrite: bool = False) -> None:
-        """Store `data` as a file; makes the directories above it.
-
-        Atomic: a reader sees the old file or the new one, and a failure leaves the old one.
-        Overwrites a file only with `overwrite`, and through a link the link's target.
-
-        Raises:
-            AlreadyExistsError: something is there and `overwrite` is false, or it is a directory.
-            ReadOnlyError: the place cannot be written.
-        """
-        place = self._place(identifier)
-        with os_errors(place, writing=True):
-            self._write(data, place, overwrite)
 
     def load(self, identifier: Identifier) -> Any:
         """What the file holds, by its suffix (see ``codecs``), or a part of a plate in a folder.
@@ -283,59 +188,3 @@ class FileBackend(StorageBackend, PlateStore):
 def folder_plate() -> Any:
     """The module of plates in folders, which imports more than files need."""
     return importlib.import_module("polystore_flows.backends.folder_plate")
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that a write of ours has not finished."""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
-@contextmanager
-def os_errors(where: object, *, writing: bool = False) -> Iterator[None]:
-    """Translate the operating system's errors, so that each names `where` and what to do.
-
-    ========================================  ============================================
-    ENOENT, ELOOP                             `NotFoundError`
-    ENOTDIR, EISDIR                           `NotFoundError`; writing: `AlreadyExistsError`
-    EEXIST                                    `AlreadyExistsError`
-    ENOTEMPTY                                 `UnsupportedError`
-    EACCES, EPERM, EROFS, writing             `ReadOnlyError`
-    io.UnsupportedOperation                   `UnsupportedError`
-    any other                                 the same ``OSError``, with `where` in its text
-    ========================================  ============================================
-    """
-    try:
-        yield
-    except PolystoreError:
-        raise
-    except io.UnsupportedOperation as error:
-        raise UnsupportedError(f"{where}: {error}") from error
-    except OSError as error:
-        raise _translated(where, error, writing) from error
-
-
-def _translated(where: object, error: OSError, writing: bool) -> OSError:
-    code = error.errno
-    if code in _ABSENT:
-        return NotFoundError(f"{where}: nothing is stored there")
-    if code == errno.EISDIR:
-        if writing:
-            return AlreadyExistsError(f"{where}: is a directory; choose another name")
-        return NotFoundError(f"{where}: is a directory, not a file; list it instead")
-    if code == errno.ENOTDIR:
-        if writing:
-            return AlreadyExistsError(f"{where}: a file is in the way of a directory")
-        return NotFoundError(f"{where}: is no directory, or lies below a file")
-    if code == errno.EEXIST:
-        return AlreadyExistsError(f"{where}: exists already; pass overwrite=True or delete it")
-    if code == errno.ENOTEMPTY:
-        return UnsupportedError(f"{where}: the directory is not empty; use delete_all")
-    if writing and code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ReadOnlyError(
-            f"{where}: cannot be written ({error.strerror}); change its permissions or choose "
-            "another place"
-        )
-    if code in _FULL:
-        text = f"{where}: no space is left; free some and try again, nothing was changed"
-        return OSError(code, text)
-    return OSError(code or errno.EIO, f"{where}: {error.strerror or error}")

@@ -9,23 +9,28 @@ from __future__ import annotations
 import errno
 import io
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from threading import RLock
 from typing import BinaryIO
 
-from ..contracts import Identifier, Stat
-from ..errors import UnsupportedError, URIError
+from ..contracts import DocumentStore, Identifier, Stat
+from ..errors import ConflictError, UnsupportedError, URIError
 from ..uri import parse_uri
-from .files import FileBackend, Place, os_errors
+from .file_bytes import Place, os_errors
+from .files import FileBackend
 
 _MOST_LINKS = 40
+_versions = count()
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     data: bytes
-    mtime: float
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    mtime: float = field(default_factory=time.time)
+    etag: str = field(default_factory=lambda: f'"{next(_versions)}"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class _Folder:
 _Node = _File | _Link | _Folder
 
 
-class MemoryBackend(FileBackend):
+class MemoryBackend(FileBackend, DocumentStore):
     """Files, directories and links in memory; threads may share it.
 
     ``memory://name/path`` and the plain path ``/name/path`` are the same.
@@ -139,6 +144,39 @@ class MemoryBackend(FileBackend):
                     raise IsADirectoryError(errno.EISDIR, "is a directory")
                 parent.put(name, _Link(start.path))
 
+    # Documents, see ``metadata.objects``.
+
+    def identity(self, identifier: Identifier) -> None:
+        """None: other processes do not reach this store."""
+
+    def read_with_etag(self, identifier: Identifier) -> tuple[bytes, str, dict[str, str]] | None:
+        """A file, what `write_if` takes to replace just this one, and its user metadata."""
+        place = self._place(identifier)
+        with self._lock:
+            node = self._find(place.path) if self._kind(place) == "file" else None
+        return (node.data, node.etag, dict(node.attributes)) if isinstance(node, _File) else None
+
+    def write_if(
+        self,
+        data: bytes,
+        identifier: Identifier,
+        etag: str | None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """Write a file only if it is still the one of `etag`; with None, if there is none.
+
+        Atomic. Returns the new ETag; see ``contracts.DocumentStore``.
+        """
+        place = self._place(identifier)
+        with self._lock, os_errors(place, writing=True):
+            found = self.read_with_etag(identifier)
+            if (found and found[1]) != etag:
+                raise ConflictError(f"{place}: was changed by somebody else; read it again")
+            self._write(data, place, True, attributes)
+            written = self._find(place.path)
+        assert isinstance(written, _File)
+        return written.etag
+
     # What FileBackend asks for.
 
     def _place(self, identifier: Identifier) -> Place:
@@ -160,7 +198,13 @@ class MemoryBackend(FileBackend):
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         return _Reader(node.data)
 
-    def _write(self, data: bytes, place: Place, overwrite: bool) -> None:
+    def _write(
+        self,
+        data: bytes,
+        place: Place,
+        overwrite: bool,
+        attributes: Mapping[str, str] | None = None,
+    ) -> None:
         with self._lock:
             parent, name = self._parent(place.path, make=True)
             old = parent.children.get(name)
@@ -175,7 +219,7 @@ class MemoryBackend(FileBackend):
                 raise OSError(errno.ELOOP, "links run in a circle")
             if old is not None and not overwrite:
                 raise FileExistsError(errno.EEXIST, "exists")
-            parent.put(name, _File(bytes(data), time.time()))
+            parent.put(name, _File(bytes(data), attributes or {}))
 
     def _kind(self, place: Place) -> str | None:
         with self._lock:
@@ -192,7 +236,7 @@ class MemoryBackend(FileBackend):
             except OSError:
                 return None
             if isinstance(node, _File):
-                return Stat("file", len(node.data), node.mtime)
+                return Stat("file", len(node.data), node.mtime, node.etag)
             assert isinstance(node, _Folder)
             return Stat("directory", _size(node), node.mtime)
 

@@ -68,9 +68,9 @@ class ObjectDocument:
         self._text = parsed.text
         self._backend = backend_for(parsed)
         bucket = self._backend.identity(parsed.text)
-        self.identity = f"{bucket}\n{parsed.text}"
+        self.identity = None if bucket is None else f"{bucket}\n{parsed.text}"
         """Equal in processes that reach the same document by the same credentials."""
-        self._unquoted = self._style(bucket) == "unquoted"
+        self._unquoted = bucket is not None and self._style(bucket) == "unquoted"
 
     def read(self) -> State:
         """What is there now; one request."""

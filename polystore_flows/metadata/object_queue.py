@@ -22,6 +22,7 @@ import os
 import secrets
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from polystore_flows.metadata.lock import file_lock
 MOST = 64
 """Updates that one put may hold."""
 
+_here = threading.RLock()
+"""The turn of all documents that only this process reaches."""
 _STALE = 3600.0  # seconds after which the answer to a process that died is removed
 _GATHERING, _STEP = 0.06, 0.01  # seconds that a crowd is given to come together, and a look
 
@@ -75,12 +78,17 @@ class Queue:
     """The meeting place for one document.
 
     Args:
-        identity: of the document: equal in processes that mean the same one.
+        identity: of the document: equal in processes that mean the same one; None if only this
+            process reaches it.
     """
 
-    def __init__(self, identity: str) -> None:
-        root = private_folder()
-        name = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    _turn: threading.RLock | None = None
+
+    def __init__(self, identity: str | None) -> None:
+        if identity is None:
+            self._turn = _here
+        root = private_folder() if identity is not None else None
+        name = hashlib.sha256((identity or "").encode()).hexdigest()[:32]
         self._folder = None if root is None else root / name
         if self._folder is not None:
             try:
@@ -96,12 +104,18 @@ class Queue:
     @contextlib.contextmanager
     def turn(self, timeout: float) -> Iterator[None]:
         """Have the turn. Raises as `file_lock` does, but for a folder that has no locks."""
-        if self._folder is None:
+        if self._turn is not None:
+            if not self._turn.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+                raise FileLockTimeoutError(f"another thread kept its turn for {timeout:g} s")
+            try:
+                yield
+            finally:
+                self._turn.release()
+        elif self._folder is None:
             yield
-            return
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(file_lock(self._folder / "turn.lock", timeout))
-            yield
+        else:
+            with file_lock(self._folder / "turn.lock", timeout):
+                yield
 
     def publish(self, identity: str, change: bytes) -> Path:
         """Let others make an encoded change; the file that says so."""

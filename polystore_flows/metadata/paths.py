@@ -17,7 +17,7 @@ HOST = re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:32] or "unknown"
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """What the system says where no document is."""
 
-OBJECT_SCHEMES = frozenset({"s3", "gs", "az"})
+OBJECT_SCHEMES = frozenset({"s3", "gs", "az", "memory"})
 """Schemes of stores whose documents are changed by compare-and-swap, see ``objects``."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -25,8 +25,9 @@ _LOCAL = ("disk", "file")
 
 
 def is_object_uri(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is the URI of a document on an object store."""
-    return isinstance(path, str) and path.partition("://")[0].lower() in OBJECT_SCHEMES
+    """Whether `path` is the URI of a document on an object store, or in memory."""
+    text = os.fspath(path)
+    return isinstance(text, str) and text.partition("://")[0].lower() in OBJECT_SCHEMES
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:

@@ -23,7 +23,14 @@ Needs pytest.
 
 from __future__ import annotations
 
+from .byte_suite import ByteStoreSuite
 from .source_suites import DataSourceSuite, ReadOnlySuite, VirtualSuite
 from .storage_suite import StorageBackendSuite
 
-__all__ = ["DataSourceSuite", "ReadOnlySuite", "StorageBackendSuite", "VirtualSuite"]
+__all__ = [
+    "ByteStoreSuite",
+    "DataSourceSuite",
+    "ReadOnlySuite",
+    "StorageBackendSuite",
+    "VirtualSuite",
+]

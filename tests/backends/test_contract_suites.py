@@ -7,6 +7,7 @@ import pytest
 from polystore_flows.backends.memory import MemoryBackend
 from polystore_flows.contracts import ReadOnlyBackend, VirtualBackend
 from polystore_flows.testing.contract_suites import (
+    ByteStoreSuite,
     DataSourceSuite,
     ReadOnlySuite,
     StorageBackendSuite,
@@ -15,7 +16,7 @@ from polystore_flows.testing.contract_suites import (
 from polystore_flows.testing.rigs import DiskRig, MemoryRig, Rig
 
 
-class TestDiskByUri(StorageBackendSuite):
+class TestDiskByUri(StorageBackendSuite, ByteStoreSuite):
     @pytest.fixture
     def rig(self, tmp_path):
         with DiskRig(tmp_path) as rig:
@@ -29,7 +30,7 @@ class TestDiskByPath(StorageBackendSuite):
             yield rig
 
 
-class TestMemoryByUri(StorageBackendSuite):
+class TestMemoryByUri(StorageBackendSuite, ByteStoreSuite):
     @pytest.fixture
     def rig(self):
         with MemoryRig() as rig:

@@ -14,7 +14,7 @@ import pytest
 
 from polystore_flows.backends import files
 from polystore_flows.backends.disk import DiskBackend
-from polystore_flows.backends.files import os_errors
+from polystore_flows.backends.file_bytes import os_errors
 from polystore_flows.contracts import Stat
 from polystore_flows.errors import (
     AlreadyExistsError,

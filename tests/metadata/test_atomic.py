@@ -423,7 +423,9 @@ def test_a_temporary_file_that_others_sweep_is_written_again(
     assert read_json(old) == {"new": 1}
 
 
-@pytest.mark.parametrize("uri", ["omero://host/plate/1/a.json", "memory://a", "zarr:///p.zarr"])
+@pytest.mark.parametrize(
+    "uri", ["omero://host/plate/1/a.json", "zarr+memory://a/p.zarr", "zarr:///p.zarr"]
+)
 def test_the_uri_of_what_holds_no_document_is_refused(uri: str) -> None:
     with pytest.raises(URIError, match="a document is a local path or the URI of an object"):
         atomic_write_json(uri, {})

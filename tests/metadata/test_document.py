@@ -477,4 +477,4 @@ def test_a_document_that_cannot_be_read_is_not_taken_for_a_missing_one(
 def test_other_uris_are_refused() -> None:
     for call in (read_json, lambda uri: atomic_update_json(uri, add_one)):
         with pytest.raises(URIError, match="a document is a local path"):
-            call("memory://a.json")
+            call("omero://host/a.json")

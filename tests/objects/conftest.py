@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +33,26 @@ def rig(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         del storage_registry["s3"]
         if before is not None:
             storage_registry["s3"] = before
+
+
+@pytest.fixture
+def hosts(rig, tmp_path):
+    """Environments of processes, each with a private folder of its own, as on other hosts."""
+
+    def make(number, *, together=False):
+        made = []
+        for i in range(number):
+            folder = tmp_path / ("one" if together else str(i))
+            folder.mkdir(exist_ok=True)
+            made.append({**os.environ, "XDG_RUNTIME_DIR": str(folder)})
+        return made
+
+    return make
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> str:
+    """The URI of a folder of its own, where nothing is yet."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}"
+    return f"s3://{request.getfixturevalue('rig').bucket}"

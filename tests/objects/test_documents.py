@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,21 +38,6 @@ from polystore_flows.metadata.paths import is_object_uri
 @pytest.fixture
 def uri(rig):
     return f"{rig.root}/plate/doc.json"
-
-
-@pytest.fixture
-def hosts(rig, tmp_path):
-    """Environments of processes, each with a private folder of its own, as on other hosts."""
-
-    def make(number, *, together=False):
-        made = []
-        for i in range(number):
-            folder = tmp_path / ("one" if together else str(i))
-            folder.mkdir(exist_ok=True)
-            made.append({**os.environ, "XDG_RUNTIME_DIR": str(folder)})
-        return made
-
-    return make
 
 
 def names(rig):
@@ -252,7 +236,7 @@ def test_an_update_that_cannot_be_told_from_lost_is_an_error_not_a_guess(rig, ur
 
 class _NoQueue(object_queue.Queue):
     def __init__(self):
-        self._folder = None
+        self._turn = self._folder = None
 
 
 def test_without_a_private_folder_steps_are_made_all_the_same(uri, monkeypatch):

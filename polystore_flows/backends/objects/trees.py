@@ -17,9 +17,10 @@ DIRECTORY = ".polystore-directory"
 
 
 def object_stat(kind: str, found: Sequence[Any]) -> Stat:
-    """The sum of the sizes and the newest time of listed objects."""
+    """The sum of the sizes and the newest time of listed objects; a file is one with its ETag."""
     newest = max((meta["last_modified"].timestamp() for meta in found), default=0.0)
-    return Stat(kind, sum(meta["size"] for meta in found), newest)
+    etag = found[0]["e_tag"] if kind == "file" else None
+    return Stat(kind, sum(meta["size"] for meta in found), newest, etag)
 
 
 def copy_objects(source: Store, target: Store, pairs: Sequence[tuple[str, str]]) -> None:

@@ -6,6 +6,7 @@ Arrays are laid out in `array_layout`. Shards are read in `shards`, all others b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +20,9 @@ from ...hcs.plate import Image
 from ...hcs.provenance import Provenance
 from ...hcs.zarr_config import ZarrConfig
 from .array_layout import write_array
-from .nodes import OURS, find_document, make_group, read_attributes, translated
+from .nodes import DOCUMENTS, OURS, make_group, read_attributes, translated
 from .shards import open_sharded
+from .store_path import StorePath
 
 T = TypeVar("T")
 
@@ -94,9 +96,8 @@ class ZarrImage(Image):
             CorruptDataError: an array's metadata cannot be read.
         """
         self._group = group
-        self._document = ngff.read_image(read_attributes(group, uri), uri)
-        self._arrays: dict[int, Any] = {}
         self.uri = uri
+        self._look()
         first = self._consistently(lambda: self._array(0))
         if len(first.shape) != len(self._document.axes):
             raise MismatchError(
@@ -132,11 +133,11 @@ class ZarrImage(Image):
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
     def _identity(self) -> tuple[int, int]:
-        document = find_document(self._group)
-        if document is None:
-            raise NotFoundError(f"{self.uri} is gone")
-        status = document.stat()
-        return status.st_ino, status.st_mtime_ns
+        for name in DOCUMENTS:
+            with suppress(FileNotFoundError):
+                status = (self._group / name).stat()
+                return status.st_ino, status.st_mtime_ns
+        raise NotFoundError(f"{self.uri} is gone")
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:
@@ -160,22 +161,27 @@ class ZarrImage(Image):
     def _consistently(self, read: Callable[[], T]) -> T:
         """What `read` gives, all of it from one revision of the image.
 
-        zarr opens files as it needs them. Where the image is replaced in between, an index of
-        the old shard would be applied to the new one: then the whole is read again.
+        zarr opens files as it needs them. Where the image was replaced since it was opened, an
+        index of the old shard would be applied to the new one: then the whole is read again.
         """
         for _ in range(MOST_READS):
-            before = self._identity()
             try:
                 with translated(self.uri):
                     result = read()
-            except StoredDataError:
-                if self._identity() == before:
+            except (NotFoundError, StoredDataError):
+                if self._identity() == self._seen:
                     raise
             else:
-                if self._identity() == before:
+                if self._identity() == self._seen:
                     return result
-            self._arrays.clear()
+            self._look()
         raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
+
+    def _look(self) -> None:
+        """Read the image's JSON, which names its arrays."""
+        self._seen = self._identity()
+        self._document = ngff.read_image(read_attributes(self._group, self.uri), self.uri)
+        self._arrays: dict[int, Any] = {}
 
 
 def _write_pyramid(
@@ -196,6 +202,10 @@ def _write_pyramid(
 def _open_foreign(path: Path) -> Any:
     import zarr
 
+    if isinstance(path, StorePath):
+        from .store import BackendStore
+
+        return zarr.open_array(BackendStore(path.uri, read_only=True), mode="r")
     return zarr.open_array(path, mode="r")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,27 @@ from ...contracts import (
     check_identifiers,
     name_matches,
 )
-from ...errors import AlreadyExistsError, MismatchError, NotFoundError, UnsupportedError, URIError
+from ...errors import MismatchError, NotFoundError, UnsupportedError, URIError
 from ...hcs import ngff
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
-from . import check
+from . import check, store_check, store_plate
 from .arrays import ZarrImage
 from .batches import images_in, load_images, save_fields
 from .check import Finding
+from .copying import copy_folder, copy_plate
 from .listing import children, is_directory, walk
-from .nodes import commit_time, find_document, read_attributes, translated, tree_size
+from .nodes import commit_time, folder_time, read_attributes, translated, tree_size
 from .plate import ZarrPlate, read_provenance
-from .removing import remove
-from .staging import staged, sync_tree
-from .tables import make_folder, write_file
+from .store_path import StorePath
+from .store_plate import StoredPlate
 from .target import Target, parse_target
-from .writing import WritablePlate, create
+from .writing import create
 
 
 class ZarrBackend(StorageBackend, PlateStore):
-    """OME-Zarr plates on a file system, NGFF 0.4 and 0.5."""
+    """OME-Zarr plates on file systems, object stores and in memory, NGFF 0.4 and 0.5."""
 
     _backend_type = "zarr"
 
@@ -51,17 +50,19 @@ class ZarrBackend(StorageBackend, PlateStore):
     def open_plate(self, uri: Identifier, mode: Mode = "r") -> ZarrPlate:
         """Open the plate at `uri`; reads one JSON file."""
         target = self._plate_target(uri)
-        if mode == "r+" and target.root.is_dir() and not _may_write(target.root):
+        root = target.root
+        if mode == "r+" and isinstance(root, Path) and root.is_dir() and not _may_write(root):
             with translated(target.plate_uri):
-                raise PermissionError(errno.EACCES, "no permission to write", str(target.root))
-        opener = WritablePlate if mode == "r+" else ZarrPlate
-        return opener(target.root, target.plate_uri)
+                raise PermissionError(errno.EACCES, "no permission to write", str(root))
+        return target.open_anew(mode)
 
     def create_plate(
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False
     ) -> ZarrPlate:
         """Make an empty plate; atomic, nothing is overwritten. See ``PlateStore``."""
         target = self._plate_target(uri)
+        if isinstance(target.root, StorePath):
+            return store_plate.create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
         return create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
 
     def check_plate(self, uri: Identifier, *, repair: bool = False) -> list[Finding]:
@@ -70,8 +71,11 @@ class ZarrBackend(StorageBackend, PlateStore):
         See `check` for the rules. Without `repair` nothing is changed.
         """
         target = self._plate_target(uri)
-        act = check.repair if repair else check.check
-        return act(target.root, target.plate_uri)
+        if isinstance(target.root, StorePath):
+            return (store_check.repair if repair else store_check.check)(
+                target.root, target.plate_uri
+            )
+        return (check.repair if repair else check.check)(target.root, target.plate_uri)
 
     # Loading
 
@@ -123,6 +127,8 @@ class ZarrBackend(StorageBackend, PlateStore):
     ) -> list[str]:
         """Files, fields and label images in a plate, a row, a well or a folder of tables."""
         target, plate, inner = self._directory(directory)
+        if recursive and isinstance(target.root, StorePath):
+            plate = StoredPlate(target.root.listed(), target.plate_uri, still=True)
         return sorted(
             target.uri.at(f"{target.root.as_posix()}/{path}").text
             for path in walk(plate, inner, recursive=recursive)
@@ -137,37 +143,21 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def exists(self, path: Identifier) -> bool:
         """Whether the plate lists it, or the file or folder is there."""
-        return self.is_file(path) or self.is_dir(path)
+        target = parse_target(path)
+        plate = _open_if_there(target)
+        return plate is not None and (_is_file(target, plate) or _is_dir(target, plate))
 
     def is_file(self, path: Identifier) -> bool:
         """Whether it is a listed field or label image, or a file beside the arrays."""
         target = parse_target(path)
-        if find_document(target.root) is None:
-            return False
-        try:
-            address = target.address
-        except URIError:
-            return False
-        plate = target.open()
-        if address.file is not None:
-            return plate.file_path(address.file).is_file()
-        if address.field is None or str(address.well) not in plate:
-            return False
-        well = plate[str(address.well)]
-        if address.field not in well.fields:
-            return False
-        return address.label is None or address.label in well.image(address.field).labels
+        plate = _open_if_there(target)
+        return plate is not None and _is_file(target, plate)
 
     def is_dir(self, path: Identifier) -> bool:
         """Whether it is a plate, a row with wells, a listed well, or a folder of files."""
         target = parse_target(path)
-        if find_document(target.root) is None:
-            return False
-        plate = target.open()
-        try:
-            return is_directory(plate, target.stored(plate))
-        except URIError:  # a well that the layout does not have
-            return False
+        plate = _open_if_there(target)
+        return plate is not None and _is_dir(target, plate)
 
     def stat(self, path: Identifier) -> Stat:
         """Kind, bytes and commit time; see ``contracts.Stat``.
@@ -187,7 +177,7 @@ class ZarrBackend(StorageBackend, PlateStore):
                 times = (commit_time(local / field) for field in plate.present(inner))
                 return Stat("well", tree_size(local, ("tables",)), max(times))
             if is_directory(plate, inner):
-                return Stat("directory", tree_size(local), local.stat().st_mtime)
+                return Stat("directory", tree_size(local), folder_time(local))
             return Stat(
                 target.address.kind, tree_size(local, ("labels", "tables")), commit_time(local)
             )
@@ -195,10 +185,10 @@ class ZarrBackend(StorageBackend, PlateStore):
     def local_path(self, path: Identifier) -> Path:
         """Where `path` lies on the file system, whether it exists or not."""
         target = parse_target(path)
-        if find_document(target.root) is None:
-            return target.root / target.inner
-        plate = target.open()
-        return plate.root / target.stored(plate)
+        if isinstance(target.root, StorePath):
+            raise UnsupportedError(f"{target.uri} lies on no file system")
+        plate = _open_if_there(target)
+        return target.root / target.inner if plate is None else plate.root / target.stored(plate)
 
     # Saving
 
@@ -215,7 +205,7 @@ class ZarrBackend(StorageBackend, PlateStore):
             )
         plate = target.open("r+")
         if address.file is not None:
-            write_file(plate, address.file, data, overwrite=overwrite)
+            plate.write_table(address.file, data, overwrite=overwrite)
         elif address.well is None:
             raise UnsupportedError(f"{target.uri} is a whole plate; use create_plate()")
         elif address.label is not None:
@@ -265,41 +255,48 @@ class ZarrBackend(StorageBackend, PlateStore):
     def touch(self, path: Identifier) -> None:
         """Make what `path` names look committed now, for workflow engines."""
         target, plate, inner = self._existing(path)
-        local = plate.root / inner
-        groups = [local / field for field in plate.present(inner)] or [local]
+        place = plate.root / inner
         with translated(str(target.uri)):
-            for group in groups:
-                os.utime(find_document(group) or group)
+            groups = [place / field for field in plate.present(inner)]
+            target.open("r+").touch(groups or [place])
 
     # Removing, copying
 
     def delete(self, path: Identifier) -> None:
         """Remove a field, a label image, a file or an empty folder; see `delete_all`."""
         target = parse_target(path)
-        if self.is_dir(path) and self.list_dir(path):
+        plate = _open_if_there(target)
+        if (
+            plate is not None
+            and _is_dir(target, plate)
+            and any(children(plate, target.stored(plate)))
+        ):
             raise UnsupportedError(f"{target.uri} is not empty; use delete_all() to remove it")
         self.delete_all(path)
 
     def delete_all(self, path: Identifier) -> None:
         """Remove what `path` names with all below it.
 
-        It is taken off the lists first and then renamed away, so that a reader meets all of it
-        or none, and a process that is killed leaves nothing listed that is not there.
+        It is taken off the lists first, so that a process that is killed leaves nothing listed
+        that is not there. On a file system a reader meets all of it or none.
         """
         target, _, inner = self._existing(path)
         with translated(str(target.uri)):
-            remove(target.open("r+"), inner)
+            target.open("r+").remove(inner)
 
     def copy(self, source: Identifier, target: Identifier) -> None:
-        """Copy a file, folder of files, field, label, well or plate; atomic, never overwrites."""
+        """Copy a file, folder of files, field, label, well or plate; never overwrites.
+
+        Atomic, but for plates and folders in stores.
+        """
         here, plate, inner = self._existing(source)
         there = parse_target(target)
         if inner and inner not in plate.wells and is_directory(plate, inner):
             if any(well.startswith(f"{inner}/") for well in plate.wells):
                 raise UnsupportedError(f"{here.uri} is a row; copy its wells or the whole plate")
-            self._copy_tree(here, there, there.stored(there.open("r+")))
+            copy_folder(here, plate, there)
         elif not inner:
-            self._copy_tree(here, self._plate_target(target), "")
+            copy_plate(here, plate, self._plate_target(target))
         elif here.address.kind in ("well", "field"):
             goal = there.address
             if goal.kind != here.address.kind:
@@ -318,18 +315,6 @@ class ZarrBackend(StorageBackend, PlateStore):
         else:
             self.save(self.load(source), target)
 
-    def _copy_tree(self, here: Target, there: Target, inner: str) -> None:
-        start, end = self.local_path(here.uri.text), there.root / inner
-        if end == start or start in end.parents:
-            raise UnsupportedError(f"{here.uri} cannot be copied into itself")
-        with translated(str(there.uri)), staged(there.root) as stage:
-            if end.exists():
-                raise AlreadyExistsError(f"{there.uri} exists; delete it or choose another name")
-            shutil.copytree(start, stage / "copy")
-            sync_tree(stage)
-            end.parent.mkdir(parents=True, exist_ok=True)
-            (stage / "copy").rename(end)
-
     def move(self, source: Identifier, target: Identifier) -> None:
         """Copy, then remove the source; never overwrites."""
         self.copy(source, target)
@@ -344,7 +329,7 @@ class ZarrBackend(StorageBackend, PlateStore):
             if parts[0] in plate.rows and "tables" not in parts[2:]:
                 raise UnsupportedError(f"{target.uri}: wells are made by writing their fields")
             with translated(str(target.uri)):
-                make_folder(plate, plate.root / target.stored(plate))
+                plate.make_folder(target.stored(plate))
         return target.uri.text
 
     def create_symlink(
@@ -367,20 +352,51 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def _existing(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
         target = parse_target(path)
-        if not self.exists(path):
+        plate = _open_if_there(target)
+        if plate is None or not (_is_file(target, plate) or _is_dir(target, plate)):
             raise NotFoundError(f"{target.uri} does not exist")
-        plate = target.open()
         return target, plate, target.stored(plate)
 
     def _directory(self, path: Identifier) -> tuple[Target, ZarrPlate, str]:
-        if not self.is_dir(path):
-            raise NotFoundError(f"{parse_target(path).uri} is no directory of a plate")
-        return self._existing(path)
+        target = parse_target(path)
+        plate = _open_if_there(target)
+        if plate is None or not _is_dir(target, plate):
+            raise NotFoundError(f"{target.uri} is no directory of a plate")
+        return target, plate, target.stored(plate)
 
     def _image(self, plate: Plate, address: Address) -> Image:
         assert address.field is not None
         image = plate[str(address.well)].image(address.field)
         return image if address.label is None else image.label(address.label)
+
+
+def _open_if_there(target: Target) -> ZarrPlate | None:
+    try:
+        return target.open()
+    except NotFoundError:
+        return None
+
+
+def _is_file(target: Target, plate: ZarrPlate) -> bool:
+    try:
+        address = target.address
+    except URIError:
+        return False
+    if address.file is not None:
+        return plate.file_path(address.file).is_file()
+    if address.field is None or str(address.well) not in plate:
+        return False
+    well = plate[str(address.well)]
+    if address.field not in well.fields:
+        return False
+    return address.label is None or address.label in well.image(address.field).labels
+
+
+def _is_dir(target: Target, plate: ZarrPlate) -> bool:
+    try:
+        return is_directory(plate, target.stored(plate))
+    except URIError:  # a well that the layout does not have
+        return False
 
 
 def _may_write(folder: Path) -> bool:

@@ -31,6 +31,7 @@ from .commit import (
 from .nodes import find_document, read_attributes
 from .plate import ZarrPlate
 from .staging import staging_root
+from .store_path import at_once
 from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
@@ -100,6 +101,14 @@ def repair(root: Path, uri: str) -> list[Finding]:
 
 
 def _findings(plate: ZarrPlate) -> Iterator[Finding]:
+    yield from rules(plate)
+    if staging_root(plate.root).is_dir():
+        message = f"a writer that was killed left {staging_root(plate.root)}"
+        yield _finding("staging", plate, "", message)
+
+
+def rules(plate: ZarrPlate) -> Iterator[Finding]:
+    """What is wrong with a plate, wherever it is stored."""
     yield from _grid(plate)
     on_disk = _wells_on_disk(plate)
     for well in plate.wells:
@@ -112,8 +121,12 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
         message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
         yield _finding("field-count", plate, "", message)
-    for well in on_disk:
-        yield from _well(plate, well)
+    if isinstance(plate.root, Path):
+        for well in on_disk:
+            yield from _well(plate, well)
+    else:  # each question is a request
+        for found in at_once(lambda well: list(_well(plate, well)), on_disk):
+            yield from found
     for file in _unlisted_tables(plate, on_disk):
         inner = file.relative_to(plate.root).as_posix()
         message = "is not listed for other readers, or as it was before"
@@ -121,9 +134,6 @@ def _findings(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.is_consolidated or (plate.root / ".zmetadata").exists():
         message = "keeps a copy of all metadata (consolidated), which hides what is written later"
         yield _finding("consolidated", plate, "", message)
-    if staging_root(plate.root).is_dir():
-        message = f"a writer that was killed left {staging_root(plate.root)}"
-        yield _finding("staging", plate, "", message)
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:

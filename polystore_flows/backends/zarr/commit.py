@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,11 +30,13 @@ from ...settings import get_settings
 from .locks import locked
 from .nodes import (
     OURS,
+    Place,
     attributes_in,
     document_path,
     find_document,
     make_group,
     read_attributes,
+    with_attributes,
 )
 from .plate import ZarrPlate
 from .staging import put, sync_folder, sync_tree
@@ -75,7 +77,7 @@ def commit_well(
         listed = bool(plate.present(well))
         _place_well(plate, staged, keep_others=keep_others)
         try:
-            _list_well(plate, staged, listed=listed)
+            list_well(plate, staged, listed=listed)
         except MismatchError:  # another writer's first field came before ours
             plate.group(well).rename(staged.folder.with_name("refused"))
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
@@ -155,7 +157,7 @@ def _place_well(plate: ZarrPlate, staged: StagedWell, *, keep_others: bool) -> N
     put(folder, target)
 
 
-def _list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
+def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
     """List a well, which is in its place, in the plate's JSON.
 
     Atomic and durable, and one commit with the wells that other writers list meanwhile. Of one
@@ -205,15 +207,24 @@ def _without_wells(
 
 def unlist_wells(plate: ZarrPlate, content: dict[str, Any], wells: tuple[str, ...]) -> None:
     """Take `wells` off the plate's JSON. Needs what `changing` holds."""
-    if not wells or plate.document is None:
-        return
-    document = plate.document.without_wells(wells)
-    ours = dict(plate.ours)
+    if wells and plate.document is not None:
+        atomic_write_json(plate.document_path, without_wells(plate, content, wells))
+
+
+def without_wells(
+    plate: ZarrPlate, content: dict[str, Any], wells: Collection[str]
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, without `wells`."""
+    attributes = attributes_in(plate.document_path, content, plate.uri)
+    if "plate" not in attributes.get("ome", attributes):
+        return content
+    document = ngff.read_plate(attributes, plate.uri).without_wells(wells)
+    ours = dict(attributes.get(OURS) or {})
     if not document.wells:
         for key in ("field", "windows"):  # an empty plate takes fields of any shape again
             ours.pop(key, None)
         ours |= _grid(plate)
-    replace_document(plate, content, document, ours)
+    return with_document(plate, content, document, ours)
 
 
 def unlist_field(plate: ZarrPlate, content: dict[str, Any], well: str, field: str) -> bool:
@@ -235,10 +246,17 @@ def replace_document(
     document: ngff.PlateDocument | None,
     ours: dict[str, Any],
 ) -> None:
-    """Replace the plate's JSON; keys that are not ours to know stay.
+    """Replace the plate's JSON. Needs what `changing` holds."""
+    atomic_write_json(plate.document_path, with_document(plate, content, document, ours))
 
-    Needs what `changing` holds.
-    """
+
+def with_document(
+    plate: ZarrPlate,
+    content: dict[str, Any],
+    document: ngff.PlateDocument | None,
+    ours: dict[str, Any],
+) -> dict[str, Any]:
+    """The plate's JSON, `content`, that says `document`; keys that are not ours to know stay."""
     content.pop("consolidated_metadata", None)
     attributes = attributes_in(plate.document_path, content, plate.uri)
     body = attributes.setdefault("ome", {}) if plate.version == "0.5" else attributes
@@ -249,11 +267,9 @@ def replace_document(
         body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
-    if plate.version == "0.5":
-        content["attributes"] = attributes
     if ours:
         attributes[OURS] = ours
-    atomic_write_json(plate.document_path, content)
+    return with_attributes(plate.document_path, content, attributes)
 
 
 def set_fields(
@@ -262,28 +278,41 @@ def set_fields(
     fields: Iterable[str],
     acquisitions: Mapping[str, int | None] | None = None,
 ) -> None:
-    """Replace the list of fields in a well's JSON; what else it says of each stays.
+    """Replace the list of fields in a well's JSON; see `with_fields`. Needs the well's lock."""
+    path = document_path(plate.group(well), plate.version)
+    content = with_fields(path, read_json(path), fields, acquisitions or {}, plate.version)
+    atomic_write_json(path, content)
 
-    Needs the well's lock.
+
+def with_fields(
+    path: Place,
+    content: dict[str, Any],
+    fields: Iterable[str],
+    acquisitions: Mapping[str, int | None],
+    version: ngff.Version,
+) -> dict[str, Any]:
+    """A well's JSON, `content` of `path`, with these fields; what else it says of each stays.
 
     Args:
-        plate, well: a well that is there.
+        path, content: of the well's JSON.
         fields: all of them.
         acquisitions: of those for which it is to be said.
+        version: of NGFF.
     """
-    attributes = read_attributes(plate.group(well), f"{plate.uri}/{well}")
+    attributes = attributes_in(path, content, str(path))
     body = attributes.get("ome", attributes).get("well", {})
     known = {image["path"]: image for image in body.get("images", ())}
-    said = dict(acquisitions or {})
-    made = ngff.well_attributes({field: said.get(field) for field in fields}, plate.version)
+    made = ngff.well_attributes({f: acquisitions.get(f) for f in fields}, version)
     images = made.get("ome", made)["well"]["images"]
     images[:] = [known.get(image["path"], {}) | image for image in images]
-    _set(plate, plate.group(well), made)
+    return with_attributes(path, content, made)
 
 
 def set_labels(plate: ZarrPlate, folder: Path, names: list[str]) -> None:
     """Replace the list of label images in a ``labels`` group. Needs the well's lock."""
-    _set(plate, folder, ngff.labels_attributes(names, plate.version))
+    path = document_path(folder, plate.version)
+    made = ngff.labels_attributes(names, plate.version)
+    atomic_write_json(path, with_attributes(path, read_json(path), made))
 
 
 def channels_json(channels: Iterable[Channel]) -> list[dict[str, Any]]:
@@ -322,17 +351,6 @@ def _grid(plate: ZarrPlate) -> dict[str, Any]:
         "pixel_size": list(plate.pixel_size),
         "acquisitions": [asdict(a) for a in plate.acquisitions],
     }
-
-
-def _set(plate: ZarrPlate, group: Path, made: ngff.Attributes) -> None:
-    """Replace what NGFF says of `group`; keep what others wrote there."""
-    path = document_path(group, plate.version)
-    content = read_json(path)
-    attributes = attributes_in(path, content, str(path))
-    attributes.update(made)
-    if plate.version == "0.5":
-        content["attributes"] = attributes
-    atomic_write_json(path, content)
 
 
 def existing(where: str) -> AlreadyExistsError:

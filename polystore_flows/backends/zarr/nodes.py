@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import (
     AlreadyExistsError,
@@ -25,38 +25,44 @@ from ...errors import (
 )
 from ...hcs.ngff import Attributes, Version
 from ...metadata import read_json
+from .store_path import StorePath
 
+Place = Path | StorePath
+P = TypeVar("P", Path, StorePath, Path | StorePath)
+
+DOCUMENTS = ("zarr.json", ".zattrs")
+"""Names of attributes files."""
 OURS = "polystore"
 """Key of our own attributes at a plate's root: what NGFF has no place for."""
 
 
-def document_path(group: Path, version: Version) -> Path:
+def document_path(group: P, version: Version) -> P:
     """The file that holds the attributes of `group`."""
     return group / ("zarr.json" if version == "0.5" else ".zattrs")
 
 
-def find_document(group: Path) -> Path | None:
+def find_document(group: P) -> P | None:
     """The attributes file of `group`, of either version; None where `group` is no zarr group."""
-    for name in ("zarr.json", ".zattrs"):
+    for name in DOCUMENTS:
         if (group / name).is_file():
             return group / name
     return None
 
 
-def read_attributes(group: Path, where: str) -> Attributes:
+def read_attributes(group: Place, where: str) -> Attributes:
     """The attributes of `group`.
 
     Raises:
         NotFoundError: it is no zarr group.
         CorruptMetadataError: its JSON does not parse; ``where`` begins the message.
     """
-    document = find_document(group)
-    if document is None:
-        raise NotFoundError(f"{where} is not there; {group} is no zarr group")
-    return attributes_in(document, read_content(document, where), where)
+    for name in DOCUMENTS:
+        with contextlib.suppress(NotFoundError):
+            return attributes_in(group / name, read_content(group / name, where), where)
+    raise NotFoundError(f"{where} is not there; {group} is no zarr group")
 
 
-def read_content(document: Path, where: str) -> dict[str, Any]:
+def read_content(document: Place, where: str) -> dict[str, Any]:
     """The content of an attributes file."""
     try:
         return read_json(document)
@@ -64,12 +70,20 @@ def read_content(document: Path, where: str) -> dict[str, Any]:
         raise CorruptMetadataError(f"{where}: {error}") from error
 
 
-def attributes_in(document: Path, content: dict[str, Any], where: str) -> Attributes:
+def attributes_in(document: Place, content: dict[str, Any], where: str) -> Attributes:
     """The attributes inside the parsed `content` of an attributes file."""
     attributes = content.get("attributes", {}) if document.name == "zarr.json" else content
     if not isinstance(attributes, dict):
         raise CorruptMetadataError(f"{where}: the attributes in {document} are no object")
     return attributes
+
+
+def with_attributes(
+    document: Place, content: dict[str, Any], attributes: Attributes
+) -> dict[str, Any]:
+    """The parsed `content` of an attributes file with these attributes; others in it stay."""
+    merged = attributes_in(document, content, str(document)) | attributes
+    return content | {"attributes": merged} if document.name == "zarr.json" else merged
 
 
 def group_content(attributes: Attributes, version: Version) -> dict[str, Any]:
@@ -87,7 +101,7 @@ def make_group(group: Path, attributes: Attributes, version: Version) -> None:
     _write(document_path(group, version), group_content(attributes, version))
 
 
-def commit_time(group: Path) -> float:
+def commit_time(group: P) -> float:
     """When an image was committed: the time of its attributes file.
 
     Labels and tables written into an image later do not touch that file, so they do not make
@@ -97,8 +111,18 @@ def commit_time(group: Path) -> float:
     return document.stat().st_mtime if document else 0.0
 
 
-def tree_size(path: Path, skip: tuple[str, ...] = ()) -> int:
+def folder_time(path: Place) -> float:
+    """When a folder of files was changed; in a store, when the newest of its files was."""
+    if isinstance(path, StorePath):
+        return max((stat.mtime for stat in path.files().values()), default=0.0)
+    return path.stat().st_mtime
+
+
+def tree_size(path: Place, skip: tuple[str, ...] = ()) -> int:
     """Bytes of all files below `path`, without folders directly in it that `skip` names."""
+    if isinstance(path, StorePath):
+        found = path.files().items()
+        return sum(stat.size for inner, stat in found if inner.split("/")[0] not in skip)
     total = 0
     for folder, folders, files in os.walk(path):
         if Path(folder) == path:

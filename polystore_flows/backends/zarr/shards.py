@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from ...settings import get_settings
 from .chunk_codecs import ChunkCodec
+from .store_path import StoredShard, StorePath
 
 MISSING = 2**64 - 1
 """Offset and length in the index of a chunk that is not stored: all its pixels are 0."""
@@ -67,7 +69,8 @@ class ShardedArray:
             key = tuple(i // n for i, n in zip(plane, self.shard, strict=False))
             shards.setdefault(key, []).append((plane, place))
         for key, planes in shards.items():
-            self._read_shard(key, planes, out)
+            with suppress(FileNotFoundError):  # a shard of zeros is not stored
+                self._read_shard(key, planes, out)
         kept = tuple(0 if not isinstance(i, slice) else slice(None) for i in index)
         return out[kept]
 
@@ -77,29 +80,27 @@ class ShardedArray:
         planes: list[tuple[tuple[int, ...], tuple[int, ...]]],
         out: NDArray[Any],
     ) -> None:
-        try:
-            file = os.open(self._file(key), os.O_RDONLY)
-        except FileNotFoundError:
-            return  # a shard of zeros is not stored
-        try:
+        path = self._file(key)
+        file = StoredShard(path) if isinstance(path, StorePath) else _LocalShard(path)
+        with closing(file):
             index = self._read_index(file)
-
-            def read(entry: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-                plane, place = entry
+            chunks = []
+            for plane, place in planes:
                 inner = tuple(i % n for i, n in zip(plane, self.shard, strict=False))
                 offset, length = (int(n) for n in index[inner])
                 if offset != MISSING:
-                    self._decode(os.pread(file, length, offset), length, out[place])
+                    chunks.append((offset, length, place))
+            file.expect([(offset, length) for offset, length, _ in chunks])
 
-            _in_threads(read, planes, out.nbytes)
-        finally:
-            os.close(file)
+            def read(chunk: tuple[int, int, tuple[int, ...]]) -> None:
+                offset, length, place = chunk
+                self._decode(file.read(offset, length), length, out[place])
 
-    def _read_index(self, file: int) -> NDArray[np.uint64]:
-        count = math.prod(self.shard[:-2])
-        length = 16 * count + 4
-        size = os.fstat(file).st_size
-        tail = os.pread(file, length, max(size - length, 0))
+            _in_threads(read, chunks, out.nbytes)
+
+    def _read_index(self, file: StoredShard | _LocalShard) -> NDArray[np.uint64]:
+        length = 16 * math.prod(self.shard[:-2]) + 4
+        tail = file.tail(length)
         if len(tail) < length or _crc(tail[:-4]) != tail[-4:]:
             raise ValueError("the index of a shard is damaged (its CRC-32C does not match)")
         return np.frombuffer(tail[:-4], "<u8").reshape(*self.shard[:-2], 2)
@@ -174,6 +175,26 @@ class ShardedArray:
             "attributes": {},
             "dimension_names": list(axes),
         }
+
+
+class _LocalShard:
+    """A shard's file on this machine, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+
+    def tail(self, length: int) -> bytes:
+        size = os.fstat(self._file).st_size
+        return os.pread(self._file, length, max(size - length, 0))
+
+    def expect(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Nothing: the system reads when it is asked."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._file, length, offset)
+
+    def close(self) -> None:
+        os.close(self._file)
 
 
 def open_sharded(path: Path) -> ShardedArray | None:

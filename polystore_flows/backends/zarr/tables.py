@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import AlreadyExistsError, URIError
 from ...hcs.address import parse_well
+from ...hcs.ngff import Attributes
 from ...hcs.plate_map import PLATE_MAP
 from ...metadata import atomic_update_json, atomic_write_json
 from ...settings import get_settings
@@ -48,7 +49,7 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
         sync_tree(stage)
         with locked(plate, _part(plate, target)):
             forget_consolidated(plate)
-            _check_name(target, where)
+            check_name(target, where)
             make_folder(plate, target.parent)
             try:
                 (os.replace if overwrite else os.link)(part, target)
@@ -62,8 +63,8 @@ def remove_file(plate: ZarrPlate, file: Path, stage: Path) -> None:
     """Remove a table or text, and take it off the list of tables first; `stage` gets the rest."""
     with locked(plate, _part(plate, file)):
         group = file.with_suffix("")
-        if is_known_to_ngio(plate, file) and _is_ours(group):
-            _set_names(plate, file.parent, remove=group.name)
+        if is_known_to_ngio(plate, file) and is_ours(group):
+            set_names(plate, file.parent, remove=group.name)
             group.rename(stage / "table")
         file.unlink()
 
@@ -86,7 +87,8 @@ def is_known_to_ngio(plate: ZarrPlate, file: Path) -> bool:
 
 def unlisted_tables(plate: ZarrPlate, folder: Path) -> list[Path]:
     """Tables in `folder` that ngio does not find, or not as they are now."""
-    files = sorted(file for file in folder.glob("*.csv") if is_known_to_ngio(plate, file))
+    found = (file for file in folder.glob("*.csv") if is_known_to_ngio(plate, file))
+    files = sorted(found, key=str)
     if not files or find_document(folder) is None:
         return files
     names = read_attributes(folder, plate.uri).get("tables") or ()
@@ -96,7 +98,7 @@ def unlisted_tables(plate: ZarrPlate, folder: Path) -> list[Path]:
 def list_table(plate: ZarrPlate, file: Path) -> None:
     """Make ngio find a table that is there, as it is now."""
     with staged(plate.root) as stage, locked(plate, _part(plate, file)):
-        _check_name(file, str(file))
+        check_name(file, str(file))
         make_folder(plate, file.parent)
         _list(plate, file, stage)
 
@@ -106,26 +108,31 @@ def _has_copy(file: Path) -> bool:
     return copy.is_file() and (copy.samefile(file) or copy.read_bytes() == file.read_bytes())
 
 
-def _list(plate: ZarrPlate, file: Path, stage: Path) -> None:
+def table_attributes(plate: ZarrPlate, file: Path) -> Attributes:
+    """What ngio reads of the table in `file`."""
     is_map = file.relative_to(plate.root).as_posix() == PLATE_MAP
-    attributes = {
+    return {
         "type": "condition_table" if is_map else "generic_table",
         "table_version": "1",
         "backend": "csv",
         OURS: {"file": file.name},
     }
+
+
+def _list(plate: ZarrPlate, file: Path, stage: Path) -> None:
     made = stage / "table"
-    make_group(made, attributes, plate.version)
+    make_group(made, table_attributes(plate, file), plate.version)
     try:
         os.link(file, made / "table.csv")
     except OSError:  # a file system without hard links
         shutil.copyfile(file, made / "table.csv")
     sync_tree(made)
     put(made, file.with_suffix(""))
-    _set_names(plate, file.parent, add=file.stem)
+    set_names(plate, file.parent, add=file.stem)
 
 
-def _set_names(plate: ZarrPlate, folder: Path, *, add: str = "", remove: str = "") -> None:
+def set_names(plate: ZarrPlate, folder: Path, *, add: str = "", remove: str = "") -> None:
+    """Add a table to those that the group `folder` lists, or take one off; atomic."""
     document = document_path(folder, plate.version)
 
     def change(content: dict[str, Any]) -> dict[str, Any]:
@@ -138,14 +145,15 @@ def _set_names(plate: ZarrPlate, folder: Path, *, add: str = "", remove: str = "
     atomic_update_json(document, change, get_settings().lock_timeout, default)
 
 
-def _is_ours(group: Path) -> bool:
+def is_ours(group: Path) -> bool:
+    """Whether a group is one that this module made beside a table."""
     return find_document(group) is not None and OURS in read_attributes(group, str(group))
 
 
-def _check_name(file: Path, where: str) -> None:
+def check_name(file: Path, where: str) -> None:
     """Refuse to hide a table that another program keeps in a group of this name."""
     group = file.with_suffix("")
-    if file.suffix == ".csv" and group.exists() and not _is_ours(group):
+    if file.suffix == ".csv" and group.exists() and not is_ours(group):
         raise AlreadyExistsError(
             f"{where}: another program keeps a table {group.name!r} there; choose another name, or "
             "remove that table with ngio"

@@ -6,14 +6,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Literal, overload
 
 from ...contracts import Identifier, check_identifiers
 from ...errors import UnsupportedError, URIError
 from ...hcs.address import Address, parse_address, split_plate_path
 from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
-from .nodes import find_document
+from .nodes import Place, find_document
 from .plate import ZarrPlate
+from .store_path import StorePath
+from .store_plate import StoredPlate, WritableStoredPlate
 from .writing import WritablePlate
 
 MOST_OPENED = 16
@@ -29,7 +32,7 @@ class Target:
 
     uri: BackendURI
     """The whole."""
-    root: Path
+    root: Place
     """Folder of the plate."""
     plate_uri: str
     """The plate, to be shown."""
@@ -44,14 +47,22 @@ class Target:
         except URIError as error:
             raise URIError(f"{self.uri}: {error}") from error
 
+    @overload
+    def open(self, mode: Literal["r"] = "r") -> ZarrPlate: ...
+    @overload
+    def open(self, mode: Literal["r+"]) -> WritablePlate: ...
+    @overload
+    def open(self, mode: Mode) -> ZarrPlate: ...
     def open(self, mode: Mode = "r") -> ZarrPlate:
         """The plate.
 
         For reading the same object again while its file stays, so that thousands of questions
         about one plate parse its JSON once; it notices by itself when the JSON is replaced.
         """
-        if mode != "r":
-            return WritablePlate(self.root, self.plate_uri)
+        if mode == "r" and isinstance(self.root, StorePath):
+            return StoredPlate(self.root, self.plate_uri, still=True)
+        if mode != "r" or isinstance(self.root, StorePath):
+            return self.open_anew(mode)
         with _lock:
             plate = _opened.pop(self.plate_uri, None)
             if plate is None or plate.document_path != find_document(self.root):
@@ -60,6 +71,13 @@ class Target:
             if len(_opened) > MOST_OPENED:
                 _opened.pop(next(iter(_opened)))
         return plate
+
+    def open_anew(self, mode: Mode) -> ZarrPlate:
+        """The plate, to be kept open: it notices when its JSON is replaced."""
+        if isinstance(self.root, StorePath):
+            opener = StoredPlate if mode == "r" else WritableStoredPlate
+            return opener(self.root, self.plate_uri)
+        return (ZarrPlate if mode == "r" else WritablePlate)(self.root, self.plate_uri)
 
     def stored(self, plate: ZarrPlate) -> str:
         """`inner` with the names that the plate stores, so that ``B/03`` finds ``B/3``."""
@@ -73,9 +91,12 @@ def parse_target(identifier: Identifier) -> Target:
     uri = parse_uri(identifier)
     if uri.scheme == "disk" and not os.fspath(identifier).startswith(("disk:", "file:")):
         uri = BackendURI("zarr", "", uri.path, uri.query)
-    if uri.scheme != "zarr":
-        raise UnsupportedError(
-            f"{uri}: OME-Zarr plates are read and written on file systems only; use zarr:///path"
-        )
-    root, inner = split_plate_path(uri.path)
-    return Target(uri, Path(root), str(uri.at(root)), inner)
+    if uri.backend != "zarr":
+        raise UnsupportedError(f"{uri}: this backend serves zarr:///path and zarr+s3://… only")
+    path, inner = split_plate_path(uri.path)
+    shown = str(uri.at(path))
+    if uri.transport is None:
+        return Target(uri, Path(path), shown, inner)
+    if not path.strip("/"):
+        raise URIError(f"{uri} names no plate; write for example {uri.scheme}://bucket/p.zarr")
+    return Target(uri, StorePath(BackendURI(uri.transport, uri.authority, path)), shown, inner)

@@ -5,8 +5,9 @@ All is made in a staging folder and synced there, then `commit` renames and list
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,8 @@ from ...errors import AlreadyExistsError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
 from ...hcs.plate import Mode, Notes
-from ...hcs.provenance import Provenance
 from ...hcs.spec import PlateSpec, find_acquisition, require_like
-from ...hcs.zarr_config import default_config
+from ...hcs.zarr_config import ZarrConfig, default_config
 from . import arrays
 from .commit import (
     StagedWell,
@@ -34,14 +34,16 @@ from .commit import (
 from .locks import locked
 from .nodes import (
     OURS,
+    Place,
     find_document,
     make_group,
     read_attributes,
     translated,
 )
 from .plate import Snapshot, ZarrPlate
+from .removing import remove
 from .staging import put, staged, sync_tree
-from .tables import write_file
+from .tables import make_folder, write_file
 
 
 class WritablePlate(ZarrPlate):
@@ -83,6 +85,19 @@ class WritablePlate(ZarrPlate):
     def _write_file(self, path: str, data: Any, overwrite: bool) -> None:
         write_file(self, path, data, overwrite=overwrite)
 
+    def make_folder(self, inner: str) -> None:
+        """Make a folder for tables and texts, with its parents."""
+        make_folder(self, self.root / inner)
+
+    def remove(self, inner: str) -> None:
+        """Remove a part of the plate, a stored path, with all below it; see ``removing``."""
+        remove(self, inner)
+
+    def touch(self, groups: Sequence[Path]) -> None:
+        """Make groups look committed now."""
+        for group in groups:
+            os.utime(find_document(group) or group)
+
 
 def write_well(
     plate: ZarrPlate,
@@ -100,9 +115,9 @@ def write_well(
     new one. A writer that is killed leaves the plate as it was.
     """
     check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
-    acquisitions = _acquisitions(plate, well, notes.acquisitions)
     with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
-        made = stage_well(plate, stage, well, images, labels, acquisitions, notes.provenance)
+        made = stage_well(plate, stage, well, images, labels, notes)
+        sync_tree(made.folder)
         commit_well(plate, made, overwrite=overwrite, keep_others=keep_others)
 
 
@@ -112,10 +127,10 @@ def stage_well(
     well: str,
     images: Mapping[str, NDArray[Any]],
     labels: Mapping[str, Mapping[str, NDArray[Any]]],
-    acquisitions: Mapping[str, int | None],
-    provenance: Mapping[str, Provenance | None],
+    notes: Notes,
 ) -> StagedWell:
-    """Write checked arrays as a well into the folder `stage`, and sync it; not atomic."""
+    """Write checked arrays as a well into the folder `stage`; not atomic."""
+    acquisitions = _acquisitions(plate, well, notes.acquisitions)
     channels = _with_windows(plate, next(iter(images.values())))
     folder = stage / "well"
     for field, array in images.items():
@@ -129,7 +144,7 @@ def stage_well(
             array,
             name=f"{well}/{field}",
             channels=channels,
-            provenance=provenance.get(field),
+            provenance=notes.provenance.get(field),
             **common,
         )
         masks = labels.get(field, {})
@@ -140,7 +155,6 @@ def stage_well(
             arrays.write_label(folder / field / "labels" / name, mask, name=name, **common)
     fields = {field: acquisitions.get(field) for field in ordered(images)}
     make_group(folder, ngff.well_attributes(fields, plate.version), plate.version)
-    sync_tree(folder)
     return StagedWell(folder, well, images, [channel.window for channel in channels])
 
 
@@ -208,19 +222,8 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
     """Make the plate `uri` in the folder `root`, whole or not at all; see ``create_plate``."""
     if find_document(root) is None:
         config = spec.config or default_config()
-        ours = {
-            "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
-            "rows": list(spec.layout.rows),
-            "columns": list(spec.layout.columns),
-            "channels": channels_json(spec.channels),
-            "acquisitions": [asdict(a) for a in spec.acquisitions],
-            "pixel_size": list(spec.pixel_size),
-            "levels": spec.levels,
-            "config": config.as_json(),
-            "created": time.time(),
-        }
         with translated(uri), staged(root) as stage:
-            make_group(stage / "plate", {OURS: ours}, config.ngff_version)
+            make_group(stage / "plate", plate_content(root, spec, config), config.ngff_version)
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
@@ -232,16 +235,37 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
                     raise AlreadyExistsError(
                         f"{uri} exists and is no plate; choose another path"
                     ) from error
+    plate = WritablePlate(root, uri)
+    require_wanted(plate, spec, exist_ok=exist_ok)
+    return plate
+
+
+def plate_content(root: Place, spec: PlateSpec, config: ZarrConfig) -> ngff.Attributes:
+    """The attributes of a new plate in `root`, which NGFF does not know before its first well."""
+    ours = {
+        "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+        "rows": list(spec.layout.rows),
+        "columns": list(spec.layout.columns),
+        "channels": channels_json(spec.channels),
+        "acquisitions": [asdict(a) for a in spec.acquisitions],
+        "pixel_size": list(spec.pixel_size),
+        "levels": spec.levels,
+        "config": config.as_json(),
+        "created": time.time(),
+    }
+    return {OURS: ours}
+
+
+def require_wanted(plate: ZarrPlate, spec: PlateSpec, *, exist_ok: bool) -> None:
+    """Refuse a plate that exists, unless it may and is like the one that was to be made."""
     if not exist_ok:
         raise AlreadyExistsError(
-            f"{uri} exists; open it with mode='r+' or create it with exist_ok=True"
+            f"{plate.uri} exists; open it with mode='r+' or create it with exist_ok=True"
         )
-    plate = WritablePlate(root, uri)
-    require_like(uri, plate.spec, spec)
+    require_like(plate.uri, plate.spec, spec)
     wanted = spec.config.ngff_version if spec.config else plate.version
     if plate.version != wanted:
         raise MismatchError(
-            f"{uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or delete "
-            "it first"
+            f"{plate.uri} exists in NGFF {plate.version}, not {wanted}; write to another plate or "
+            "delete it first"
         )
-    return plate

@@ -1,0 +1,487 @@
+"""OME-Zarr plates on an object store and in memory: the whole plate API, lists, replacements."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, Event, Thread
+
+import numpy as np
+import obstore.store
+import pytest
+import zarr
+import zarr.storage
+
+import polystore_flows as ps
+from polystore_flows.backends.zarr import store_check
+from polystore_flows.backends.zarr.store_path import StorePath
+from polystore_flows.errors import (
+    AlreadyExistsError,
+    CorruptDataError,
+    MismatchError,
+    NotFoundError,
+    UnsupportedError,
+    URIError,
+)
+from polystore_flows.testing.contract_suites import StorageBackendSuite
+from polystore_flows.testing.rigs import Rig
+from polystore_flows.uri import parse_uri
+
+SHAPE = (2, 2, 3, 45, 67)
+
+
+def noise(seed=0, shape=SHAPE):
+    return np.random.default_rng(seed).integers(1, 4000, shape).astype("uint16")
+
+
+@pytest.fixture
+def uri(store):
+    return f"zarr+{store}/lab/p.zarr"
+
+
+@pytest.fixture
+def plate(uri):
+    return new(uri)
+
+
+def new(uri, **options):
+    common = {"layout": 96, "channels": ["DAPI", "GFP"], "pixel_size": (2, 0.65, 0.65), "levels": 2}
+    return ps.create_plate(uri, **(common | options))
+
+
+def check(plate, **options):
+    return ps.get_backend("zarr").check_plate(plate.uri, **options)
+
+
+def keys(plate):
+    """All that is stored of a plate."""
+    return StorePath(parse_uri(plate.uri.removeprefix("zarr+"))).files()
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_is_written_is_read_back_by_plate_and_by_uri(uri, version):
+    plate = new(uri, ngff_version=version)
+    assert plate.wells == ()
+    array = noise()
+    plate.write_image("B/03", 0, array)
+    plate.write_well("H/12", {0: array + 1, 1: array + 2}, {1: {"cells": array[:, :1]}})
+    plate.write_label("B/03", 0, "nuclei", array[:, :1].astype("uint32"))
+    plate.write_table("tables/counts.csv", [{"well": "B/03", "nuclei": 7}])
+    ps.save({"lens": 20}, f"{uri}/B/03/tables/notes.json")
+    again = ps.open_plate(uri)
+    assert again.wells == ("B/3", "H/12")
+    assert again.channels == ("DAPI", "GFP")
+    assert again.pixel_size == (2, 0.65, 0.65)
+    assert again["H/12"].fields == ("0", "1")
+    image = again["B/03"].image(0)
+    np.testing.assert_array_equal(image.read(), array)
+    np.testing.assert_array_equal(image.plane(t=1, c="GFP", z=2), array[1, 1, 2])
+    np.testing.assert_array_equal(image.label("nuclei").read(), array[:, :1])
+    assert image.read(level=1).shape == (2, 2, 3, 22, 33)
+    np.testing.assert_array_equal(ps.load(f"{uri}/B/03/0?c=DAPI&z=1&t=0"), array[0, 0, 1])
+    np.testing.assert_array_equal(ps.load(f"{uri}/H/12")["1"], array + 2)
+    assert ps.load(f"{uri}/tables/counts.csv")["nuclei"].tolist() == [7]
+    assert ps.load(f"{uri}/B/3/tables/notes.json") == {"lens": 20}
+    assert [name.removeprefix(f"{uri}/") for name in ps.list_files(uri, recursive=True)] == [
+        "B/3/0", "B/3/0/labels/nuclei", "B/3/tables/notes.json",
+        "H/12/0", "H/12/1", "H/12/1/labels/cells", "tables/counts.csv",
+    ]  # fmt: skip
+    assert ps.get_backend("zarr").list_dir(uri) == ["B", "H", "tables"]
+    for part, kind in (("", "plate"), ("/B/03", "well"), ("/B/3/0", "field"),
+                       ("/B/3/0/labels/nuclei", "label"), ("/tables", "directory")):  # fmt: skip
+        assert ps.exists(uri + part)
+        stat = ps.stat(uri + part)
+        assert stat.kind == kind
+        assert stat.size > 0
+        assert stat.mtime > 1e9
+    for part in ("/B/4", "/B/3/1", "/B/3/0/labels/other", "/tables/other.csv", "/Z/99"):
+        assert not ps.exists(uri + part)
+    assert check(plate) == []
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_zarr_python_reads_it_through_obstore(rig, version):
+    """A store of another hand, and other people's code, see an ordinary OME-Zarr plate."""
+    plate = new(f"zarr+s3://{rig.bucket}/p.zarr", ngff_version=version)
+    array = noise()
+    plate.write_image("B/03", 0, array)
+    plate.write_label("B/03", 0, "nuclei", array[:, :1])
+    plate.write_image("B/03", 1, array)
+    plate.write_image("B/03", 1, array + 5, overwrite=True)
+    options = {"endpoint": rig.server.endpoint, "client_options": {"allow_http": True}}
+    bucket = obstore.store.S3Store(rig.bucket, prefix="p.zarr", **options)
+    for store in (zarr.storage.ObjectStore(bucket, read_only=True), ps.zarr_store(plate.uri)):
+        group = zarr.open_group(store, mode="r")
+        np.testing.assert_array_equal(group["B/3/0/0"][:], array)
+        np.testing.assert_array_equal(group["B/3/0/labels/nuclei/0"][:], array[:, 0])
+        attributes = group["B/3/1"].attrs.asdict()
+        first = attributes.get("ome", attributes)["multiscales"][0]["datasets"][0]["path"]
+        np.testing.assert_array_equal(group["B/3/1"][first][:], array + 5)
+        assert {name for name, _ in group["B/3"].members()} == {"0", "1"}
+
+
+def test_batches_copies_and_moves_work_as_on_disk(uri, store, tmp_path):
+    plate = new(uri)
+    arrays = [noise(i) for i in range(4)]
+    names = [f"{uri}/{well}/{field}" for well in ("A/1", "A/2") for field in (0, 1)]
+    ps.save_batch(arrays, names)
+    for got, array in zip(ps.load_batch(names), arrays, strict=True):
+        np.testing.assert_array_equal(got, array)
+    with pytest.raises(AlreadyExistsError):
+        ps.save_batch(arrays, names)
+    plate.write_table("tables/a/b.csv", [{"n": 1}])
+    backend = ps.get_backend("zarr")
+    for other in (f"zarr+{store}/copy.zarr", f"zarr://{tmp_path}/copy.zarr"):
+        backend.copy(uri, other)
+        with pytest.raises(AlreadyExistsError):
+            backend.copy(uri, other)
+        np.testing.assert_array_equal(ps.load(f"{other}/A/2/1"), arrays[3])
+        assert ps.load(f"{other}/tables/a/b.csv")["n"].tolist() == [1]
+        assert backend.check_plate(other) == []
+    backend.copy(f"{uri}/A/1", f"{uri}/C/1")
+    backend.move(f"{uri}/A/2/0", f"{uri}/C/2/5")
+    backend.copy(f"{uri}/tables", f"{uri}/more")
+    assert ps.exists(f"{uri}/more/a/b.csv")
+    assert ps.open_plate(uri).wells == ("A/1", "A/2", "C/1", "C/2")
+    assert ps.open_plate(uri)["C/2"].fields == ("5",)
+    back = ps.copy(f"zarr://{tmp_path}/copy.zarr", f"zarr+{store}/back.zarr")
+    assert back.copied == ("A/1", "A/2")
+    assert check(plate) == []
+
+
+class TestTablesBesideTheArrays(StorageBackendSuite):
+    @pytest.fixture
+    def rig(self, store):
+        uri = f"zarr+{store}/p.zarr"
+        ps.create_plate(uri)
+        made = Rig(ps.get_backend("zarr"), f"{uri}/tables/root")
+        made.symlinks = made.directories = False
+        made.suffixes = (".json", ".csv", ".tsv", ".txt")
+        return made
+
+
+def test_a_plate_needs_a_store_and_a_name(store):
+    for wrong, error in (
+        ("zarr+s3://bucket", URIError),
+        ("zarr+omero://host/plate/1", KeyError),
+        (f"zarr+{store}/none.zarr", NotFoundError),
+    ):
+        with pytest.raises(error):
+            ps.open_plate(wrong)
+    ps.create_plate(f"zarr+{store}/p.zarr")
+    with pytest.raises(UnsupportedError, match="no file system"):
+        ps.get_backend("zarr").local_path(f"zarr+{store}/p.zarr/A/1")
+    with pytest.raises(UnsupportedError, match="write a file into it"):
+        ps.get_backend("zarr").ensure_directory(f"zarr+{store}/p.zarr/tables/a")
+
+
+def test_of_many_that_create_a_plate_one_does(uri):
+    start = Barrier(8)
+
+    def make(exist_ok):
+        start.wait()
+        try:
+            new(uri, exist_ok=exist_ok)
+        except AlreadyExistsError:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(make, [False] * 8)) == 1
+        assert sum(pool.map(make, [True] * 8)) == 8
+    with pytest.raises(MismatchError):
+        new(uri, layout=384, exist_ok=True)
+
+
+def test_of_many_that_write_one_new_field_one_wins_and_the_others_are_told(plate):
+    start = Barrier(4)
+
+    def write(value):
+        start.wait()
+        with suppress(AlreadyExistsError):
+            plate.write_image("B/2", 0, np.full(SHAPE, value, "uint16"))
+            return value
+        return None
+
+    with ThreadPoolExecutor(4) as pool:
+        won = [value for value in pool.map(write, range(1, 5)) if value]
+    assert len(won) == 1
+    np.testing.assert_array_equal(ps.load(f"{plate.uri}/B/2/0"), won[0])
+    assert check(plate) == []
+    arrays = {key.split("/")[3] for key in keys(plate) if key.startswith("B/2/0/")}
+    assert len(arrays - {"zarr.json"}) == 2  # what the others uploaded is gone
+
+
+def test_first_fields_that_are_unlike_are_refused_but_for_one(uri):
+    plate, other = new(uri), ps.open_plate(uri, "r+")
+    plate.write_image("A/1", 0, noise())
+    with pytest.raises(MismatchError):
+        other.write_image("A/2", 0, noise(shape=(1, 2, 1, 8, 8)))
+    assert not any(key.startswith("A/2") for key in keys(plate))
+
+
+def test_a_field_is_replaced_and_what_it_had_is_removed(plate):
+    array = noise()
+    plate.write_image("B/3", 0, array)
+    plate.write_label("B/3", 0, "nuclei", array[:, :1])
+    before = set(keys(plate))
+    opened, label = (ps.open_plate(plate.uri)["B/3"].image(0) for _ in range(2))
+    label = label.label("nuclei")
+    np.testing.assert_array_equal(opened.read(), array)
+    with pytest.raises(AlreadyExistsError):
+        plate.write_image("B/3", 0, array)
+    plate.write_image("B/3", 0, array + 1, overwrite=True)
+    np.testing.assert_array_equal(opened.read(), array + 1)  # it notices
+    assert opened.labels == ()
+    with pytest.raises(NotFoundError):
+        label.read()
+    assert check(plate) == []
+    plate.write_well("B/3", {0: array + 2}, {0: {"nuclei": array[:, :1]}}, overwrite=True)
+    plate.write_label("B/3", 0, "nuclei", array[:, :1] + 1, overwrite=True)
+    np.testing.assert_array_equal(opened.label("nuclei").read(), array[:, :1] + 1)
+    assert len(set(keys(plate))) == len(before)
+    assert check(plate) == []
+
+
+def test_a_well_that_is_replaced_whole_loses_its_other_fields(plate):
+    plate.write_well("B/3", {0: noise(0), 1: noise(1)})
+    plate.write_table("B/3/tables/a.csv", [{"n": 1}])
+    plate.write_well("B/3", {2: noise(2)}, overwrite=True)
+    assert ps.open_plate(plate.uri)["B/3"].fields == ("2",)
+    assert ps.exists(f"{plate.uri}/B/3/tables/a.csv")
+    assert not any(key.startswith(("B/3/0", "B/3/1")) for key in keys(plate))
+    assert [finding.rule for finding in check(plate)] == ["field-count"]  # an upper bound
+    check(plate, repair=True)
+    assert check(plate) == []
+
+
+def test_parts_are_deleted_with_all_that_is_stored_of_them(plate):
+    uri = plate.uri
+    plate.write_well("B/3", {0: noise(), 1: noise()}, {0: {"nuclei": noise()[:, :1]}})
+    plate.write_image("B/4", 0, noise())
+    plate.write_table("tables/a.csv", [{"n": 1}])
+    ps.delete(f"{uri}/B/3/0/labels/nuclei")
+    assert ps.open_plate(uri)["B/3"].image(0).labels == ()
+    ps.delete(f"{uri}/B/3/0")
+    assert ps.open_plate(uri)["B/3"].fields == ("1",)
+    ps.delete(f"{uri}/B/3/1")
+    assert ps.open_plate(uri).wells == ("B/4",)
+    assert {key for key in keys(plate) if key.startswith("B/3")} == {"B/3/zarr.json"}
+    plate.write_image("B/3", 0, noise())
+    assert "B/3/0/0/zarr.json" in keys(plate)  # the usual names again
+    with pytest.raises(UnsupportedError, match="delete_all"):
+        ps.get_backend("zarr").delete(f"{uri}/B")
+    ps.delete(f"{uri}/tables/a.csv")
+    ps.delete(f"{uri}/B")
+    assert ps.open_plate(uri).wells == ()
+    assert check(plate) == []
+    plate.write_image("B/3", 0, noise(shape=(1, 2, 1, 8, 8)))  # an empty plate takes any shape
+    ps.delete(uri)
+    assert not ps.exists(uri)
+    assert keys(plate) == {}
+    with pytest.raises(NotFoundError):
+        ps.delete(uri)
+
+
+def test_fields_look_new_to_workflow_engines_when_they_are_touched(plate):
+    plate.write_image("B/3", 0, noise())
+    plate.write_label("B/3", 0, "nuclei", noise()[:, :1])
+    before = keys(plate)["B/3/0/zarr.json"].etag
+    ps.get_backend("zarr").touch(f"{plate.uri}/B/3/0")
+    assert keys(plate)["B/3/0/zarr.json"].etag != before
+    assert check(plate) == []
+
+
+def test_a_damaged_shard_raises_and_names_its_field(plate):
+    plate.write_image("B/3", 0, noise())
+    shard = f"{plate.uri.removeprefix('zarr+')}/B/3/0/0/c/0/0/0/0/0"
+    backend = ps.get_backend(parse_uri(shard).scheme)
+    content = bytearray(backend.read_bytes(shard))
+    content[100] ^= 1
+    backend.put(bytes(content), shard, overwrite=True)
+    with pytest.raises(CorruptDataError, match=r"/B/3/0 cannot be read: .*CRC-32C"):
+        ps.load(f"{plate.uri}/B/3/0")
+
+
+def test_a_plane_costs_its_chunk_the_shards_index_and_the_metadata_on_its_path(rig):
+    array = noise(shape=(2, 3, 5, 256, 256))
+    plate = new(f"zarr+s3://{rig.bucket}/p.zarr", channels=["a", "b", "c"])
+    for well in ("A/1", "B/2", "C/3"):
+        plate.write_image(well, 0, array)
+    stored = keys(plate)
+    shard = stored["B/2/0/0/c/0/0/0/0/0"].size
+    metadata = ("zarr.json", "B/2/zarr.json", "B/2/0/zarr.json", "B/2/0/0/zarr.json")
+    rig.server.reset()
+    plane = ps.load(f"{plate.uri}/B/2/0?t=1&c=2&z=4")
+    np.testing.assert_array_equal(plane, array[1, 2, 4])
+    assert rig.server.requests["GET"] == 6  # four documents, an index, a chunk
+    assert rig.server.requests["HEAD"] <= 6
+    assert set(rig.server.requests) == {"GET", "HEAD"}
+    index = 16 * 2 * 3 * 5 + 4
+    most = shard / (2 * 3 * 5) * 1.1 + index + sum(stored[name].size for name in metadata)
+    assert rig.server.sent <= most
+    image = ps.open_plate(plate.uri)["B/2"].image(0)
+    image.plane()
+    rig.server.reset()
+    image.plane(t=1, c=2, z=4)
+    assert rig.server.requests["GET"] == 2
+    assert rig.server.sent <= shard / (2 * 3 * 5) * 1.1 + index
+    rig.server.reset()
+    image.read()
+    assert rig.server.requests["GET"] == 2  # adjacent chunks are fetched together
+    assert rig.server.sent <= shard + index
+
+
+def test_a_listing_of_a_plate_is_one_listing_of_the_bucket(rig):
+    plate = new(f"zarr+s3://{rig.bucket}/p.zarr")
+    plate.write_well("A/1", {0: noise(), 1: noise()})
+    plate.write_image("B/1", 0, noise())
+    rig.server.reset()
+    assert len(ps.list_files(plate.uri, recursive=True)) == 3
+    assert rig.server.requests["LIST"] == 1
+
+
+def test_a_reader_never_sees_a_mixture_while_a_field_is_replaced(plate):
+    """By the plate that a reader keeps open, by one opened anew, and by zarr-python."""
+    uri, done = plate.uri, Event()
+    plate.write_image("B/3", 0, np.full(SHAPE, 1, "uint16"))
+    kept, seen, failed = ps.open_plate(uri)["B/3"].image(0), set(), []
+
+    def through_zarr():
+        group = zarr.open_group(ps.zarr_store(uri), path="B/3/0", mode="r")
+        return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]][:]
+
+    def watch(read):
+        while not done.is_set():
+            try:
+                values = set(np.unique(read()))
+                seen.update(values)
+                if len(values) != 1:
+                    failed.append(values)
+            except Exception as error:  # noqa: BLE001
+                failed.append(error)
+
+    readers = [kept.read, lambda: ps.load(f"{uri}/B/3/0")]
+    threads = [Thread(target=watch, args=[read]) for read in readers]
+    for thread in threads:
+        thread.start()
+    for value in range(2, 22):
+        plate.write_image("B/3", 0, np.full(SHAPE, value, "uint16"), overwrite=True)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert len(seen) > 2
+    assert set(np.unique(through_zarr())) == {21}
+
+
+def test_a_writer_that_is_stopped_anywhere_leaves_the_old_field_or_the_new(store, monkeypatch):
+    """Every put, in its turn, is the last that the writer makes; nothing is cleaned up."""
+    monkeypatch.setattr(store_check, "AGE", -1.0)
+    kind = type(ps.get_backend(parse_uri(store).scheme))
+    old, new_ones = np.full(SHAPE, 1, "uint16"), np.full(SHAPE, 2, "uint16")
+    puts, last = 0, None
+
+    class Stopped(BaseException):
+        pass
+
+    def counted(name):
+        real = getattr(kind, name)
+
+        def put(self, *args, **options):
+            nonlocal puts
+            puts += 1
+            if last is not None and puts > last:
+                raise Stopped
+            return real(self, *args, **options)
+
+        return put
+
+    for name in ("put", "write_if", "remove", "remove_tree"):
+        monkeypatch.setattr(kind, name, counted(name))
+    outcomes = set()
+    for stop in range(100):
+        puts, last = 0, None
+        plate = new(f"zarr+{store}/{stop}.zarr")
+        plate.write_well("B/3", {0: old, 1: old}, {0: {"nuclei": old[:, :1]}})
+        plate.write_image("C/4", 0, old)
+        puts, last = 0, stop
+        with suppress(Stopped):
+            labels = {0: {"nuclei": new_ones[:, :1]}}
+            plate.write_image("A/1", 0, new_ones)
+            plate.write_well("B/3", {0: new_ones, 1: new_ones}, labels, overwrite=True)
+        finished, last = puts <= stop, None
+        again = ps.open_plate(plate.uri)
+        for well in again.wells:
+            for field in again[well].fields:
+                image = again[well].image(field)
+                (value,) = np.unique(image.read())
+                outcomes.add((well, field, int(value), image.labels))
+                for label in image.labels:
+                    np.testing.assert_array_equal(image.label(label).read(), value)
+        assert "B/3" in again
+        assert "C/4" in again
+        check(plate, repair=True)
+        assert check(plate) == []
+        if finished:
+            assert again.wells == ("A/1", "B/3", "C/4")
+            break
+    assert finished
+    assert {(2, ("nuclei",)), (1, ("nuclei",))} <= {
+        o[2:] for o in outcomes if o[:2] == ("B/3", "0")
+    }
+    assert stop > 15
+
+
+def test_a_repair_removes_old_uploads_and_lists_what_is_complete(plate, monkeypatch):
+    array = noise()
+    plate.write_well("B/3", {0: array, 1: array}, {0: {"nuclei": array[:, :1]}})
+    plate.write_image("C/4", 0, array)
+    clean = set(keys(plate))
+    root = plate.uri.removeprefix("zarr+")
+    backend = ps.get_backend(parse_uri(root).scheme)
+    for key in ("B/3/0/0-0123abcd/c/0", "B/3/7/0/zarr.json", "B/3/0/labels/nuclei/1-0123abcd/c/0"):
+        backend.put(b"{}", f"{root}/{key}")
+    assert check(plate) == []  # somebody may be uploading them
+    monkeypatch.setattr(store_check, "AGE", -1.0)
+    assert [finding.rule for finding in check(plate)] == ["left-over"] * 3
+    assert len(check(plate, repair=True)) == 3
+    assert set(keys(plate)) == clean
+    plate.unlist(["B/3"])
+    plate.change_fields("B/3", lambda names: ["0"])
+    rules = {finding.rule for finding in check(plate)}
+    assert rules == {"unlisted-well", "unlisted-field"}
+    check(plate, repair=True)
+    assert check(plate) == []
+    assert ps.open_plate(plate.uri)["B/3"].fields == ("0", "1")
+    backend.remove_tree(f"{root}/B/3/1")
+    backend.remove_tree(f"{root}/C/4/0")
+    assert {finding.rule for finding in check(plate)} >= {"missing-well", "missing-field"}
+    check(plate, repair=True)
+    assert check(plate) == []
+    assert ps.open_plate(plate.uri).wells == ("B/3",)
+
+
+@pytest.mark.slow
+def test_400_wells_of_8_processes_are_all_listed(rig, hosts):
+    """Each well is a compare-and-swap of the plate's JSON; half of the processes share a host."""
+    from plate_workers import field, run
+
+    plate = ps.create_plate(f"zarr+s3://{rig.bucket}/p.zarr", layout=1536, levels=1)
+    rig.server.reset()
+    run("wells", plate.uri, 50, hosts(4) + hosts(4, together=True))
+    again = ps.open_plate(plate.uri)
+    assert len(again.wells) == 400
+    for number, well in list(enumerate(again.wells))[::37]:
+        np.testing.assert_array_equal(again[well].image(0).read(), field(number))
+    assert check(again) == []
+
+
+@pytest.mark.slow
+def test_fields_of_one_well_from_many_hosts_are_all_listed(rig, hosts):
+    from plate_workers import run
+
+    plate = ps.create_plate(f"zarr+s3://{rig.bucket}/p.zarr", levels=1)
+    run("fields", plate.uri, 5, hosts(4))
+    assert len(ps.open_plate(plate.uri)["A/1"].fields) == 20
+    assert check(plate) == []
