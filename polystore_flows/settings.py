@@ -55,7 +55,8 @@ class Settings(BaseSettings):
         default=120.0, gt=0, description="Seconds that one call of an OMERO server may take."
     )
     omero_group: str | None = Field(
-        default=None, description="Group that new things on OMERO are made in; by default yours."
+        default=None,
+        description="Name of the group that new OMERO plates are made in; by default yours.",
     )
     omero_cache: float = Field(
         default=60.0, ge=0, description="Seconds that the structure of an OMERO plate is kept."

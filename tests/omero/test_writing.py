@@ -324,3 +324,24 @@ def test_provenance_is_kept_as_key_value_pairs(server: OmeroServer, target: Plat
     assert "hunter2" not in str(row.fields)
     ps.get_backend("omero").copy(f"{target.uri}/B/3/0", f"{target.uri}/B/4/0")
     assert ps.open_plate(target.uri)["B/4"].provenance(0) == made_by
+
+
+def test_a_plate_is_made_in_the_group_that_the_settings_name(
+    server: OmeroServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polystore_flows.settings import get_settings
+
+    other = server.add_group("other lab", "rwrw--")
+    server.demo.groups.append(other.id)
+    for name, works in (("other lab", True), ("no such group", False)):
+        monkeypatch.setenv("POLYSTORE_OMERO_GROUP", name)
+        get_settings.cache_clear()
+        if not works:
+            with pytest.raises(NotFoundError, match="no such group"):
+                ps.create_plate(server.uri("plate/elsewhere too"), layout=6)
+            continue
+        plate = ps.create_plate(server.uri("plate/elsewhere"), layout=6, channels=["a", "b"])
+        plate.write_image("A/1", 0, pixels())
+        ps.save({"a": 1}, f"{plate.uri}/A/1/a.json")
+    assert {row.group for row in server.store.all("Image")[-1:]} == {other.id}
+    assert server.store.all("FileAnnotation")[-1].group == other.id

@@ -26,6 +26,8 @@ from .login import Credentials, Login, find_credentials
 
 _T = TypeVar("_T")
 
+AGENT = "polystore-flows"
+"""What we are called in the server's list of sessions."""
 TRIES = 4
 """How often a call that may be repeated is sent."""
 PAUSE = 0.1
@@ -199,12 +201,10 @@ class Connection:
             "Ice.Override.ConnectTimeout": "10000",
             "Ice.Warn.Connections": "0",
         }
-        if login.group:
-            properties["omero.group"] = login.group
         host = login.host if login.tls else f"tcp://{login.host}"
-        arguments = [f"--{key}={value}" for key, value in properties.items()]
-        client = omero.client(args=arguments, host=host, port=login.port)
-        client.setAgent("polystore-flows")
+        # The first argument names the program in what Ice prints.
+        client = omero.client(args=[AGENT], host=host, port=login.port, pmap=properties)
+        client.setAgent(AGENT)
         return client
 
     def _drop(self, live: Live) -> None:

@@ -86,7 +86,7 @@ def create(connection: Connection, name: str, spec: PlateSpec, where: str) -> in
     Raises:
         AlreadyExistsError: there is one of this name.
     """
-    group = connection.run(_own_group, where)
+    group = _group(connection, where)
 
     def rivals() -> list[Any]:
         return connection.objects(_BY_NAME, where, group=group, name=name, mark=OURS)
@@ -108,9 +108,18 @@ def create(connection: Connection, name: str, spec: PlateSpec, where: str) -> in
     return int(number)
 
 
-def _own_group(live: Live) -> int:
-    context = live.service("getAdminService").getEventContext()
-    return int(context.groupId)
+def _group(connection: Connection, where: str) -> int:
+    """Number of the group that new plates are made in."""
+    name = connection.login.group
+    if name is None:
+        context = connection.run(lambda live: live.service("getAdminService").getEventContext())
+        return int(context.groupId)
+    found = connection.rows(
+        "select g.id from ExperimenterGroup as g where g.name = :name", where, name=name
+    )
+    if not found:
+        raise NotFoundError(f"{where}: there is no group {name!r}; see POLYSTORE_OMERO_GROUP")
+    return int(found[0][0])
 
 
 def _plate(name: str, spec: PlateSpec) -> Any:

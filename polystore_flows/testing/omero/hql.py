@@ -15,6 +15,7 @@ OMERO's own clients send to real servers, and every name is checked against the 
 ``select minIndex(ws), maxIndex(ws)``           omero-py ``PlateWrapper.getNumberOfFields``
 ``join``, ``left outer join``, with ``fetch``   omero-py ``gateway/__init__.py``, everywhere
 ``join fetch obj.details.owner``                omero-py ``BlitzObjectWrapper._getQueryString``
+``join l.child as a join a.file as f``          omero-server ``AdminImpl``; omero-web
 ``where x.id = :id and y.ns in (:ns)``          omero-py ``getAnnotationLinks``
 ``where w.plate.id = :id``                      omero-py ``PlateWrapper._listChildren``
 ``where ch.class = FileAnnotation``             omero-web ``tree.py``, marshal_annotations
