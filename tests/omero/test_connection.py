@@ -220,6 +220,17 @@ def test_work_goes_on_after_a_session_expired(server: OmeroServer, plate: str) -
     np.testing.assert_array_equal(opened["B/3"].image(0).read(), PIXELS)
 
 
+def test_a_write_after_a_session_expired_is_done_once(server: OmeroServer, plate: str) -> None:
+    """It was refused before it was carried out, so sending it again is safe."""
+    ps.open_plate(plate)
+    server.expire()
+    ps.save({"a": 1}, f"{plate}/B/03/after.json")
+    server.expire()
+    assert ps.load(f"{plate}/B/03/after.json") == {"a": 1}
+    files = [row for row in server.store.all("OriginalFile") if row.fields["name"] == "after.json"]
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize("every", [7, 11, 16])
 def test_no_plane_is_lost_when_connections_drop(
     server: OmeroServer, plate: str, every: int, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ import omero.clients
 from omero.rtypes import rlist, rlong, rstring, unwrap
 
 from ...settings import get_settings
-from .errors import PASSING, REFUSED, omero_errors
+from .errors import NOT_DONE, PASSING, REFUSED, omero_errors
 from .login import Credentials, Login, find_credentials
 
 _T = TypeVar("_T")
@@ -79,6 +79,8 @@ class Connection:
     def run(self, act: Callable[[Live], _T], where: object = "", *, repeat: bool = True) -> _T:
         """What `act` gives on a live session; with `repeat` sent again after a passing failure.
 
+        Without `repeat` it is sent again only if it was surely not carried out.
+
         Raises:
             StoreUnavailableError: no server answers; without `repeat` the call may have acted.
             AccessDeniedError: it refuses the credentials or what is asked.
@@ -94,7 +96,7 @@ class Connection:
                 except PASSING as error:
                     if not isinstance(error, omero.ConcurrencyException):
                         self._drop(live)
-                    if not repeat or not left:
+                    if not left or not (repeat or isinstance(error, NOT_DONE)):
                         raise
                     time.sleep(pause)
                     pause = min(pause * 3, 3.0)

@@ -21,16 +21,23 @@ from ...errors import (
 # A session's key is a UUID, and OMERO's messages repeat it.
 _KEY = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
+NOT_DONE: tuple[type[BaseException], ...] = (
+    Ice.ObjectNotExistException,
+    Ice.ConnectionRefusedException,
+    Ice.ConnectTimeoutException,
+    Glacier2.SessionNotExistException,
+    omero.SessionException,
+)
+"""Errors of calls that were not carried out, for there was no session or no server."""
+
 PASSING: tuple[type[BaseException], ...] = (
+    *NOT_DONE,
     Ice.SocketException,
     Ice.TimeoutException,
     Ice.CloseConnectionException,
     Ice.ForcedCloseConnectionException,
     Ice.CommunicatorDestroyedException,
-    Ice.ObjectNotExistException,
     Ice.UnknownLocalException,
-    Glacier2.SessionNotExistException,
-    omero.SessionException,
     omero.ConcurrencyException,
 )
 """Errors after which a new connection, or another try, may help."""
