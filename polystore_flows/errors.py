@@ -17,6 +17,7 @@
     │   ├── CorruptDataError                  a file or a chunk cannot be decoded
     │   ├── AmbiguousPlateError               two files claim one plane
     │   └── UnknownLayoutError                file names fit no known microscope
+    ├── NoSpaceError (OSError)                the disk is full; nothing was changed
     ├── TransferError (OSError)               some parts of a copy failed
     ├── FileLockError (OSError)               a lock cannot be taken at all
     │   └── FileLockTimeoutError (TimeoutError)  its holder did not let go in time
@@ -96,6 +97,16 @@ class AmbiguousPlateError(StoredDataError):
 
 class UnknownLayoutError(StoredDataError):
     """The file names of a folder fit no known microscope."""
+
+
+class NoSpaceError(PolystoreError, OSError):
+    """The disk is full or a quota is used up; what was stored before is unchanged.
+
+    Made of an ``errno`` and the sentence.
+    """
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class TransferError(PolystoreError, OSError):

@@ -257,21 +257,15 @@ def _write_fields(
     overwrite: bool,
 ) -> None:
     """Write a well, or one `field` of it under another name, with its label images."""
-    pairs = [field] if field else [(f, f) for f in plate[well].fields]
-    images: dict[int | str, Any] = {}
-    labels: dict[int | str, dict[str, Any]] = {}
-    for old, new in pairs:
-        image = plate[well].image(old)
-        images[new] = image.read()
-        if image.labels:
-            labels[new] = {name: image.label(name).read() for name in image.labels}
+    images, labels = plate[well].read(None if field is None else [field[0]])
+    names = dict([field] if field else [(name, name) for name in images])
     to_plate.write_well(
         to_well,
-        images,
-        labels,
+        {new: images[old] for old, new in names.items()},
+        {new: labels[old] for old, new in names.items()},
         overwrite=overwrite,
         keep_others=field is not None,
-        **plate[well].notes(dict(pairs), to_plate),
+        **plate[well].notes(names, to_plate),
     )
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from ..contracts import ByteStore, Identifier, Stat, StorageBackend
 from ..errors import (
     AlreadyExistsError,
+    NoSpaceError,
     NotFoundError,
     PolystoreError,
     ReadOnlyError,
@@ -222,5 +223,5 @@ def _translated(where: object, error: OSError, writing: bool) -> OSError:
         )
     if code in _FULL:
         text = f"{where}: no space is left; free some and try again, nothing was changed"
-        return OSError(code, text)
+        return NoSpaceError(code, text)
     return OSError(code or errno.EIO, f"{where}: {error.strerror or error}")

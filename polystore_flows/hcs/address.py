@@ -156,6 +156,12 @@ def parse_address(inner: str, query: Iterable[tuple[str, str]] = ()) -> Address:
     return Address(address.well, address.field, address.label, address.file, planes)
 
 
+def check_file_path(path: str) -> None:
+    """Raise `URIError` unless `path` can name a file below a plate."""
+    if ".." in path.split("/"):
+        raise URIError(f"{path!r} would leave the plate; write the path without '..'")
+
+
 def check_label_name(name: str) -> None:
     """Raise `URIError` unless `name` can name a label image: it is one part of a path."""
     if not _LABEL.fullmatch(name) or not name.strip("."):

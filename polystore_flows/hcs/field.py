@@ -80,9 +80,7 @@ class Image(ABC):
             AddressError: the image has no such plane, channel or level.
         """
         try:
-            t = None if planes.t is None else check_index("t", planes.t, self.shape[0])
-            c = None if planes.c is None else self.info.channel_index(planes.c)
-            z = None if planes.z is None else check_index("z", planes.z, self.shape[2])
+            t, c, z = self.info.indices(planes)
             level = check_index("level", planes.level, self.levels)
         except AddressError as error:
             raise AddressError(f"{self.uri}: {error}") from error

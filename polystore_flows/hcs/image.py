@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError, MismatchError
+from .address import PlaneSelection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +71,18 @@ class ImageInfo:
         if channel >= len(names) and str(channel) in names:  # in a URI, ?c=488 is a number
             return names.index(str(channel))
         return check_index("c", channel, self.shape[1])
+
+    def indices(self, planes: PlaneSelection) -> tuple[int | None, int | None, int | None]:
+        """Zero-based indices of t, c and z that `planes` selects; None for a whole axis.
+
+        Raises:
+            AddressError: the image does not have them.
+        """
+        return (
+            None if planes.t is None else check_index("t", planes.t, self.shape[0]),
+            None if planes.c is None else self.channel_index(planes.c),
+            None if planes.z is None else check_index("z", planes.z, self.shape[2]),
+        )
 
 
 def check_index(axis: str, index: int, length: int) -> int:

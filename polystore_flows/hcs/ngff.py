@@ -47,6 +47,8 @@ class PlateDocument:
     version: Version
     acquisitions: tuple[Acquisition, ...] = ()
     """The times at which the plate was imaged."""
+    acquisition_fields: tuple[int, ...] = ()
+    """The largest number of fields of a well in each of them; empty where that is not said."""
 
     def with_well(self, path: str, fields: int) -> PlateDocument:
         """This document with the well `path`, which has `fields` fields."""
@@ -111,8 +113,10 @@ def plate_attributes(plate: PlateDocument) -> Attributes:
         "wells": [well_entry(plate.layout, path) for path in plate.wells],
     }
     if plate.acquisitions:
+        most = plate.acquisition_fields or (1,) * len(plate.acquisitions)
         body["acquisitions"] = [
-            {"id": a.id} | ({"name": a.name} if a.name else {}) for a in plate.acquisitions
+            {"id": a.id, "name": a.name, "maximumfieldcount": n}
+            for a, n in zip(plate.acquisitions, most, strict=True)
         ]
     return _made("hcs", "HCSAttrs", plate.version, {"plate": body})
 
@@ -143,8 +147,18 @@ def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
     plate = _read("hcs", "HCSAttrs", version, body, where).plate
     layout = Layout(tuple(r.name for r in plate.rows), tuple(c.name for c in plate.columns))
     wells = _wells(layout, listed or [], where)
-    times = tuple(Acquisition(a.id, a.name or "") for a in plate.acquisitions or ())
-    return PlateDocument(layout, wells, plate.name or "", plate.field_count or 1, version, times)
+    imaged = plate.acquisitions or ()
+    times = tuple(Acquisition(a.id, a.name or str(a.id)) for a in imaged)
+    most = tuple(a.maximumfieldcount for a in imaged)
+    return PlateDocument(
+        layout,
+        wells,
+        plate.name or "",
+        plate.field_count or 1,
+        version,
+        times,
+        () if None in most else most,
+    )
 
 
 def _wells(layout: Layout, listed: Sequence[Any], where: str) -> tuple[str, ...]:
@@ -271,7 +285,7 @@ def read_image(attributes: Mapping[str, Any], where: str) -> ImageDocument:
         Channel(str(entry.get("label", i)), _color(entry))
         for i, entry in enumerate((body.get("omero") or {}).get("channels") or ())
     )
-    paths = tuple(dataset.path for dataset in scale_of.datasets)
+    paths = tuple(_inside(dataset.path, where) for dataset in scale_of.datasets)
     return ImageDocument(axes, paths, (size["z"], size["y"], size["x"]), channels)
 
 
@@ -286,9 +300,21 @@ def labels_attributes(names: Sequence[str], version: Version) -> Attributes:
     return _made("labels", "LabelsAttrs", version, {"labels": list(names)})
 
 
-def read_labels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+def read_labels(attributes: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Names of the label images that a ``labels`` group lists."""
-    return tuple((attributes.get("ome") or attributes).get("labels") or ())
+    names = (attributes.get("ome") or attributes).get("labels") or ()
+    return tuple(_inside(name, where) for name in names)
+
+
+def _inside(path: Any, where: str) -> str:
+    """`path`, which is to be looked up in a group.
+
+    Raises:
+        CorruptMetadataError: it leads out of the group.
+    """
+    if not isinstance(path, str) or not path or path[0] == "/" or {"..", "."} & {*path.split("/")}:
+        raise CorruptMetadataError(f"{where} lists the path {path!r}, which is none inside of it")
+    return path
 
 
 def _multiscale(

@@ -15,6 +15,7 @@ from ..errors import AddressError, MismatchError, NotFoundError, ReadOnlyError, 
 from .address import (
     WellAddress,
     check_field_name,
+    check_file_path,
     check_label_name,
     parse_well,
 )
@@ -148,6 +149,10 @@ class Plate(ABC):
     def _image(self, well: str, field: str) -> Image:
         """A field that `_fields` lists."""
 
+    def _revision(self, well: str) -> object:
+        """Differs from an earlier one if the well was replaced since; the same if unknown."""
+        return None
+
     def _acquisitions_of(self, well: str) -> dict[str, int | None]:
         return dict.fromkeys(self._fields(well))
 
@@ -263,6 +268,7 @@ class Plate(ABC):
     def write_table(self, path: str, table: Any, *, overwrite: bool = True) -> None:
         """Write a data frame (or rows as dicts) below the plate; atomic."""
         self._writable()
+        check_file_path(path)
         self._write_file(path, table, overwrite)
 
     def write_conditions(self, table: Any, *, overwrite: bool = True) -> None:

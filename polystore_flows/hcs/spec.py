@@ -20,7 +20,7 @@ class Acquisition:
     id: int
     """0 or more; images refer to it."""
     name: str = ""
-    """Shown to people."""
+    """Shown to people; by default its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _acquisitions(given: Sequence[str | Acquisition]) -> tuple[Acquisition, ...]
     made = tuple(
         a if isinstance(a, Acquisition) else Acquisition(i, a) for i, a in enumerate(given)
     )
-    ids, names = [a.id for a in made], [a.name for a in made if a.name]
+    ids, names = [a.id for a in made], [a.name for a in made]
     if len(set(ids)) != len(ids) or len(set(names)) != len(names):
         raise MismatchError("acquisitions need different ids and names")
     if any(type(i) is not int or i < 0 for i in ids):

@@ -1,11 +1,11 @@
-"""A well of an opened plate."""
+"""A well of an opened plate, and reading all of it from one revision."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NotFoundError
+from ..errors import CorruptDataError, NotFoundError, StoredDataError
 from .field import Image
 from .provenance import Provenance
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .plate import Plate
+
+MOST_READS = 100
+"""What is replaced while it is read is read again so many times at most."""
 
 
 class Well:
@@ -67,14 +70,35 @@ class Well:
         }
 
     def read(
-        self, fields: Iterable[str] | None = None
+        self, fields: Iterable[str] | None = None, *, labels: bool = True
     ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
-        """Images and label images of `fields` (of all), as `Plate.write_well` takes them."""
+        """Images and label images of `fields` (of all), as `Plate.write_well` takes them.
+
+        All of one revision of the well, where the backend can tell: if the well is replaced
+        meanwhile, it is read again.
+        """
+        chosen = None if fields is None else tuple(fields)
+        for _ in range(MOST_READS):
+            before = self.plate._revision(self.path)
+            try:
+                read = self._read(chosen, labels)
+            except (NotFoundError, StoredDataError):
+                if self.plate._revision(self.path) == before:
+                    raise
+            else:
+                if self.plate._revision(self.path) == before:
+                    return read
+        raise CorruptDataError(f"{self.uri} is replaced faster than it can be read; try again")
+
+    def _read(
+        self, fields: tuple[str, ...] | None, with_labels: bool
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
         images, labels = {}, {}
         for field in self.fields if fields is None else fields:
             image = self.image(field)
             images[field] = image.read()
-            labels[field] = {name: image.label(name).read() for name in image.labels}
+            names = image.labels if with_labels else ()
+            labels[field] = {name: image.label(name).read() for name in names}
         return images, labels
 
     def __repr__(self) -> str:

@@ -14,7 +14,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from polystore_flows.errors import CorruptMetadataError, MetadataWriteError, PolystoreError
+from polystore_flows.errors import (
+    CorruptMetadataError,
+    FileLockTimeoutError,
+    MetadataWriteError,
+    PolystoreError,
+)
 from polystore_flows.metadata.layout import encode
 from polystore_flows.metadata.lock import DEFAULT_TIMEOUT, Hold, hold_lock
 from polystore_flows.metadata.notes import checksum
@@ -258,6 +263,26 @@ def recover(hold: Hold) -> None:
     hold.recovered()
 
 
+def strays(path: str | os.PathLike[str], *, remove: bool = False) -> list[Path]:
+    """Find, and remove if told to, what crashed writers of the document `path` left beside it.
+
+    The next writer removes that too. Nothing is found while somebody writes, for a temporary file
+    in use looks the same.
+
+    Raises:
+        FileLockError: There is something, but the lock cannot be taken.
+    """
+    lock_path = lock_path_of(resolved(local_path(path)))
+    if not any(_temporaries(Path(str(lock_path).removesuffix(".lock")))):
+        return []
+    with contextlib.suppress(FileLockTimeoutError), hold_lock(lock_path, 0) as hold:
+        found = list(_temporaries(hold.base))
+        if remove:
+            recover(hold)
+        return found
+    return []
+
+
 def look_again(hold: Hold) -> None:
     """Make a network file system ask its server what is in the folder of the lock."""
     with contextlib.suppress(OSError):
@@ -304,12 +329,17 @@ def _keep_mode(fd: int, before: os.stat_result) -> None:
 
 def _sweep(base: Path) -> None:
     """Remove what crashed writers left: whoever holds the lock is the only live writer."""
+    for temporary in _temporaries(base):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporaries(base: Path) -> Iterator[Path]:
     stem = _stem(base.name)
     with contextlib.suppress(OSError), os.scandir(base.parent) as entries:
         for entry in entries:
             if entry.name.startswith(stem) and _TEMPORARY.fullmatch(entry.name[len(stem) :]):
-                with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+                yield Path(entry.path)
 
 
 def _stem(name: str) -> str:

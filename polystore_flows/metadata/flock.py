@@ -62,7 +62,12 @@ def open_file(path: Path) -> Descriptor:
             raise
         # Another user's lock file: flock needs no right to write, except over NFS.
         return Descriptor(path, os.O_RDONLY)
-    made = Descriptor(path, os.O_RDWR | os.O_CREAT)
+    try:
+        made = Descriptor(path, os.O_RDWR | os.O_CREAT)
+    except PermissionError:
+        with contextlib.suppress(FileNotFoundError):  # else another user has made it just now
+            return Descriptor(path, os.O_RDONLY)
+        raise
     # Whoever may make files in the folder may sign the lock, whatever the umask of its maker.
     writers = path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     status = os.fstat(made.fd)

@@ -10,7 +10,7 @@ import pytest
 
 import polystore_flows as ps
 from polystore_flows.backends.zarr import plate as plates
-from polystore_flows.errors import AlreadyExistsError, MismatchError, UnsupportedError
+from polystore_flows.errors import AlreadyExistsError, MismatchError
 from polystore_flows.hcs.plate import Plate
 
 Pixels = Callable[..., Any]
@@ -67,8 +67,6 @@ def test_an_existing_field_is_refused_before_anything_is_written(
     assert plate.wells == ("A/2",)
     with pytest.raises(MismatchError, match="given twice"):
         ps.save_batch([pixels()] * 2, [f"{plate.uri}/A/1/0", f"{plate.uri}/A/01/0"])
-    with pytest.raises(UnsupportedError, match="a single plane cannot be written"):
-        ps.save_batch([pixels()[0, 0, 0]], [f"{plate.uri}/A/1/0?t=0&c=0&z=0"])
     assert plate.wells == ("A/2",)
 
 

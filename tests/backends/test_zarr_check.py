@@ -80,7 +80,9 @@ def _count(root: Path) -> None:
 
 
 def _stage(root: Path) -> None:
-    (root.parent / ".p.zarr.staging" / "another-host-1-ab").mkdir(parents=True)
+    left = root.parent / ".p.zarr.staging" / "another-host-ab"
+    left.mkdir(parents=True)
+    left.with_suffix(".alive").touch()
 
 
 def _unlist_table(root: Path) -> None:

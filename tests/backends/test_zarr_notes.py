@@ -49,7 +49,30 @@ def test_each_image_names_its_acquisition(timed: Plate, pixels: Pixels, tmp_path
         stored = _attributes(tmp_path / "t.zarr" / well)["well"]["images"]
         assert stored == [{"path": "0", "acquisition": 0}, {"path": "1", "acquisition": 1}]
     listed = _attributes(tmp_path / "t.zarr")["plate"]["acquisitions"]
-    assert listed == [{"id": 0, "name": "before"}, {"id": 1, "name": "after"}]
+    assert [(time["id"], time["name"]) for time in listed] == [(0, "before"), (1, "after")]
+
+
+def test_the_plate_says_how_many_fields_of_a_well_an_acquisition_has_at_most(
+    timed: Plate, pixels: Pixels, tmp_path: Path
+) -> None:
+    def said() -> list[int]:
+        listed = _attributes(tmp_path / "t.zarr")["plate"]["acquisitions"]
+        return [time["maximumfieldcount"] for time in listed]
+
+    late = ps.open_plate(timed.uri, "r+")
+    timed.write_well("B/4", {f: pixels() for f in range(3)}, acquisition={0: 0, 1: 1, 2: 1})
+    assert said() == [1, 2]
+    late.write_image("B/5", 0, pixels(), acquisition=0)
+    late.write_image("B/5", 1, pixels(), acquisition=0)
+    assert said() == [2, 2]
+    timed.write_image("B/6", 0, pixels(), acquisition=0)
+    assert said() == [2, 2]
+    backend = ps.get_backend("zarr")
+    assert backend.check_plate(timed.uri) == []
+    ps.delete(f"{timed.uri}/B/5")
+    assert [f.rule for f in backend.check_plate(timed.uri, repair=True)] == ["field-count"]
+    assert said() == [1, 2]
+    assert backend.check_plate(timed.uri) == []
 
 
 def test_an_image_without_its_acquisition_is_refused_before_anything_is_written(

@@ -390,7 +390,7 @@ def test_an_unknown_mode_is_refused_in_one_line(tmp_path):
 
 
 def test_a_backend_that_is_not_there_is_told_in_one_line(tmp_path):
-    part = make_object(tmp_path, "zarr+s3://bucket/p.zarr/B/3", retrieve=False)
-    with pytest.raises(WorkflowError, match=r"zarr\+s3://bucket/p\.zarr") as caught:
+    part = make_object(tmp_path, "omero://127.0.0.1:1/plate/1/B/3", retrieve=False)
+    with pytest.raises(WorkflowError, match=r"omero://127\.0\.0\.1:1/plate/1") as caught:
         asyncio.run(part.managed_exists())
     assert "\n" not in str(caught.value)

@@ -6,9 +6,8 @@ Arrays are laid out in `array_layout`. Shards are read in `shards`, all others b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +17,14 @@ from ...hcs import ngff
 from ...hcs.image import AXES, Channel, ImageInfo, display_window, halve
 from ...hcs.plate import Image
 from ...hcs.provenance import Provenance
+from ...hcs.well import MOST_READS
 from ...hcs.zarr_config import ZarrConfig
 from .array_layout import write_array
-from .nodes import DOCUMENTS, OURS, make_group, read_attributes, translated
+from .nodes import OURS, make_group, read_attributes, revision, translated
 from .shards import open_sharded
 from .store_path import StorePath
 
 T = TypeVar("T")
-
-MOST_READS = 100
-"""An image that is replaced while it is read is read again so many times at most."""
 
 
 def write_field(
@@ -40,6 +37,7 @@ def write_field(
     pixel_size: tuple[float, float, float],
     levels: int,
     config: ZarrConfig,
+    kept: ngff.Attributes | None = None,
 ) -> None:
     """Write a field with its pyramid into a folder that nobody else sees yet; not atomic.
 
@@ -52,6 +50,7 @@ def write_field(
         pixel_size: micrometres ``(z, y, x)``.
         levels: pyramid levels.
         config: of the plate.
+        kept: attributes of the field that it replaces; what NGFF says of images is made anew.
     """
     shown = [
         (channel, _limits(array[:, c]), channel.window or display_window(array[:, c]))
@@ -61,7 +60,9 @@ def write_field(
     attributes = ngff.image_attributes(name, levels, pixel_size, shown, version)
     if provenance is not None:
         attributes[OURS] = {"provenance": provenance.as_json()}
-    make_group(group, attributes, version)
+    if kept is not None and version == "0.5":
+        attributes["ome"] = kept["ome"] | attributes["ome"]
+    make_group(group, (kept or {}) | attributes, version)
     _write_pyramid(group, array, AXES, levels, config, labels=False)
 
 
@@ -124,7 +125,9 @@ class ZarrImage(Image):
     def labels(self) -> tuple[str, ...]:
         """Names of the label images that the field lists."""
         folder = self._group / "labels"
-        return ngff.read_labels(read_attributes(folder, self.uri)) if folder.is_dir() else ()
+        if not folder.is_dir():
+            return ()
+        return ngff.read_labels(read_attributes(folder, self.uri), self.uri)
 
     def label(self, name: str) -> Image:
         """The label image `name`; reads metadata only."""
@@ -132,12 +135,11 @@ class ZarrImage(Image):
             return super().label(name)
         return ZarrImage(self._group / "labels" / name, f"{self.uri}/labels/{name}")
 
-    def _identity(self) -> tuple[int, int]:
-        for name in DOCUMENTS:
-            with suppress(FileNotFoundError):
-                status = (self._group / name).stat()
-                return status.st_ino, status.st_mtime_ns
-        raise NotFoundError(f"{self.uri} is gone")
+    def _identity(self) -> tuple[int | str, int]:
+        identity = revision(self._group)
+        if identity is None:
+            raise NotFoundError(f"{self.uri} is gone")
+        return identity
 
     def _array(self, level: int) -> Any:
         if level not in self._arrays:
@@ -206,7 +208,8 @@ def _open_foreign(path: Path) -> Any:
         from .store import BackendStore
 
         return zarr.open_array(BackendStore(path.uri, read_only=True), mode="r")
-    return zarr.open_array(path, mode="r")
+    version: Literal[2, 3] = 2 if (path / ".zarray").is_file() else 3  # else zarr looks for both
+    return zarr.open_array(path, mode="r", zarr_format=version)
 
 
 def _limits(pixels: NDArray[Any]) -> tuple[float, float]:

@@ -90,7 +90,7 @@ class ZarrBackend(StorageBackend, PlateStore):
             return plate.read_table(address.file)
         well = plate[str(address.well)]
         if address.field is None:
-            return {field: well.image(field).read() for field in well.fields}
+            return well.read(labels=False)[0]
         return self._image(plate, address).select(address.planes)
 
     def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:
@@ -195,13 +195,17 @@ class ZarrBackend(StorageBackend, PlateStore):
     def save(self, data: Any, identifier: Identifier, *, overwrite: bool = False) -> None:
         """Write a field, a label image, a well (field -> array) or a file; atomic.
 
-        The plate must exist (`create_plate`). A single plane cannot be written.
+        The plate must exist (`create_plate`). Planes replace those of a field that is there,
+        which costs as much as loading and saving the field; for a new field, or for many
+        planes, use `save_batch`.
         """
         target = parse_target(identifier)
         address = target.address
+        if address.kind == "field":
+            return save_fields([data], [target], overwrite=overwrite)
         if not address.planes.is_all:
             raise UnsupportedError(
-                f"{target.uri}: a single plane cannot be written; save the whole field"
+                f"{target.uri}: a plane of a label image cannot be saved alone; save all of it"
             )
         plate = target.open("r+")
         if address.file is not None:
@@ -213,12 +217,11 @@ class ZarrBackend(StorageBackend, PlateStore):
             plate.write_label(
                 str(address.well), address.field, address.label, data, overwrite=overwrite
             )
-        elif address.field is not None:
-            plate.write_image(str(address.well), address.field, data, overwrite=overwrite)
         elif isinstance(data, dict):
             plate.write_well(str(address.well), data, overwrite=overwrite)
         else:
             raise MismatchError(f"{target.uri} is a well; give a dict of field -> array")
+        return None
 
     def adopt(self, folder: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
         """Copy a complete field or well, a zarr tree in the local `folder`, into a plate.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...contracts import Identifier
-from ...errors import MismatchError, UnsupportedError
+from ...errors import AlreadyExistsError, MismatchError
 from ...hcs.plate import Image
 from .commit import check_well
+from .planes import Part, assemble, check_parts, replace_planes
 from .plate import ZarrPlate
 from .target import Target, parse_target
 
@@ -43,38 +44,55 @@ def load_images(targets: Sequence[Target]) -> list[Any]:
 
 
 def save_fields(data: Sequence[Any], targets: Sequence[Target], *, overwrite: bool = False) -> None:
-    """Write fields, those of one well in one commit.
+    """Write fields and planes of fields, new fields of one well in one commit.
 
+    Planes make up a new field if all of it are given, or replace those of one that is there.
     Shapes, dtypes and what is there already are checked for all of them before anything is
-    written. Atomic for each well; a failure leaves the wells before it written.
+    written. Atomic for each well, and for each field of which planes are replaced; a failure
+    leaves what was written before it.
 
     Raises:
-        MismatchError: shapes or dtypes differ, or one field is given twice.
-        AlreadyExistsError: a field exists and `overwrite` is false.
+        MismatchError: shapes or dtypes differ, or something is given twice.
+        UnsupportedError: planes of a new field are missing.
+        AlreadyExistsError: a field or plane exists and `overwrite` is false.
     """
     plates: dict[str, ZarrPlate] = {}
     wells: dict[tuple[str, str], dict[str, Any]] = {}
+    parts: dict[tuple[str, str, str], list[Part]] = {}
     for array, target in zip(data, targets, strict=True):
-        address = target.address
+        address, uri = target.address, target.plate_uri
         assert address.field is not None
-        if not address.planes.is_all:
-            raise UnsupportedError(
-                f"{target.uri}: a single plane cannot be written; save the whole field"
-            )
-        plate = plates.setdefault(target.plate_uri, target.open("r+"))
+        plate = plates.setdefault(uri, target.open("r+"))
         well = plate.layout_path(str(address.well))
-        fields = wells.setdefault((target.plate_uri, well), {})
+        fields = wells.setdefault((uri, well), {})
         if address.field in fields:
             raise MismatchError(f"{target.uri} is given twice")
-        fields[address.field] = plate.fit_image(str(address.well), address.field, array)
+        if address.planes.is_all:
+            fields[address.field] = plate.fit_image(str(address.well), address.field, array)
+        else:
+            part = Part.of(str(target.uri), address.planes, array)
+            parts.setdefault((uri, well, address.field), []).append(part)
+    for (uri, well, field), some in list(parts.items()):
+        if field in wells[uri, well]:
+            raise MismatchError(f"{some[0].uri} and the whole field are given")
+        if field not in plates[uri].present(well):
+            where = f"{uri}/{well}/{field}"
+            wells[uri, well][field] = assemble(plates[uri], where, parts.pop((uri, well, field)))
+        elif not overwrite:
+            raise AlreadyExistsError(f"{some[0].uri} exists; give overwrite=True to replace it")
+        else:
+            check_parts(plates[uri][well].image(field).info, some)
     like: dict[str, Any] = {}
     for (uri, well), fields in wells.items():
-        array = next(iter(fields.values()))
-        first = _Like(array.shape, array.dtype)  # an array itself has no truth value
-        options: dict[str, Any] = {"overwrite": overwrite, "keep_others": True}
-        check_well(plates[uri], well, fields, like=like.setdefault(uri, first), **options)
+        for array in list(fields.values())[:1]:
+            first = _Like(array.shape, array.dtype)  # an array itself has no truth value
+            options: dict[str, Any] = {"overwrite": overwrite, "keep_others": True}
+            check_well(plates[uri], well, fields, like=like.setdefault(uri, first), **options)
     for (uri, well), fields in wells.items():
-        plates[uri].write_well(well, fields, overwrite=overwrite, keep_others=True)
+        if fields:
+            plates[uri].write_well(well, fields, overwrite=overwrite, keep_others=True)
+    for (uri, well, field), some in parts.items():
+        replace_planes(plates[uri], well, field, some)
 
 
 def images_in(identifiers: Sequence[Identifier]) -> list[Target] | None:

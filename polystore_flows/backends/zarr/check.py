@@ -7,30 +7,34 @@ not there, ``field_count``, colours with ``#``, and what killed writers left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import shutil
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import NotFoundError, PolystoreError
+from ...errors import CorruptMetadataError, FileLockError, NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...hcs.layout import SIZES, Layout
+from ...metadata.atomic import strays
 from .arrays import ZarrImage
 from .commit import (
     changing,
     forget_consolidated,
     ordered,
     replace_document,
+    row_attributes,
     set_fields,
     set_labels,
     unlist_wells,
 )
-from .nodes import find_document, read_attributes
+from .nodes import add_group, find_document, read_attributes, version_at
 from .plate import ZarrPlate
-from .staging import staging_root
+from .rebuild import document_of, lost_wells, wells_in
+from .staging import abandoned, sweep
 from .store_path import at_once
 from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
@@ -60,51 +64,51 @@ def check(root: Path, uri: str) -> list[Finding]:
         NotFoundError: there is no plate.
         CorruptMetadataError: its JSON cannot be read at all; nothing more can be said then.
     """
-    return list(_findings(ZarrPlate(root, uri)))
+    lost = lost_wells(root)
+    if lost:
+        return [Finding("plate-json", uri, f"it is gone, but {len(lost)} wells are there", True)]
+    plate = ZarrPlate(root, uri)
+    return [*rules(plate), *_left_over(plate)]
 
 
 def repair(root: Path, uri: str) -> list[Finding]:
     """Mend what can be mended, under the plate's lock; the findings that were mended.
 
     Lists complete wells, fields and labels that are on disk, takes those off the lists that are
-    not there, sets ``field_count`` and removes what killed writers left. Images are never
-    removed. A failure leaves a valid plate; call it again.
+    not there, makes lost documents anew, sets ``field_count`` and removes what killed writers
+    left. Images are never removed, and what does not parse is left. A failure leaves a valid
+    plate; call it again.
     """
+    found = [finding for finding in check(root, uri) if finding.repairable]
+    lost = lost_wells(root)
+    if lost:
+        add_group(root, document_of(root, uri, lost), version_at(root / next(iter(lost))))
     plate = WritablePlate(root, uri)
-    found = [finding for finding in _findings(plate) if finding.repairable]
+    sweep(root)
+    strays(plate.document_path, remove=True)
     with changing(plate) as content:
         for well in _wells_on_disk(plate):
+            row = plate.group(well).parent
+            if find_document(row) is None:
+                add_group(row, row_attributes(plate), plate.version)
             _mend_well(plate, well)
         document = plate.document or ngff.PlateDocument(
-            plate.layout, (), plate.name, 1, plate.version
+            plate.layout, (), plate.name, 1, plate.version, plate.acquisitions
         )
-        on_disk = set(_wells_on_disk(plate))
+        on_disk = _wells_on_disk(plate)
         gone = tuple(well for well in document.wells if well not in on_disk)
-        kept = ngff.PlateDocument(
-            document.layout,
-            tuple(well for well in document.wells if well in on_disk),
-            document.name,
-            1,
-            document.version,
-        )
-        for well in sorted(on_disk):
-            kept = kept.with_well(well, len(_listed_fields(plate, well)))
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        kept = replace(document, wells=tuple(on_disk), field_count=count)
+        if plate.document is None or document.acquisition_fields:  # not all plates say that
+            kept = replace(kept, acquisition_fields=counts)
         if gone and not kept.wells:
             unlist_wells(plate, content, gone)
         elif kept != plate.document and kept.wells:
             replace_document(plate, content, kept, dict(plate.ours))
-        shutil.rmtree(staging_root(root), ignore_errors=True)
     forget_consolidated(plate)
-    for file in _unlisted_tables(plate, sorted(on_disk)):
+    for file in _unlisted_tables(plate, on_disk):
         list_table(plate, file)
     return found
-
-
-def _findings(plate: ZarrPlate) -> Iterator[Finding]:
-    yield from rules(plate)
-    if staging_root(plate.root).is_dir():
-        message = f"a writer that was killed left {staging_root(plate.root)}"
-        yield _finding("staging", plate, "", message)
 
 
 def rules(plate: ZarrPlate) -> Iterator[Finding]:
@@ -117,10 +121,26 @@ def rules(plate: ZarrPlate) -> Iterator[Finding]:
     for well in on_disk:
         if well not in plate.wells:
             yield _finding("unlisted-well", plate, well, "is complete but not listed")
-    count = max((len(_listed_fields(plate, well)) for well in on_disk), default=1)
-    if plate.document and set(plate.wells) == set(on_disk) and plate.document.field_count != count:
-        message = f"field_count is {plate.document.field_count}, but a well has {count} fields"
-        yield _finding("field-count", plate, "", message)
+    for name in dict.fromkeys(well.partition("/")[0] for well in on_disk):
+        if find_document(plate.root / name) is None:
+            yield _finding("row-json", plate, name, "is gone, which hides its wells from zarr")
+    grid = {f"{row}/{column}" for row in plate.rows for column in plate.columns}
+    for path in wells_in(plate.root):
+        if path not in grid:
+            message = "holds a well, but the plate has none of this name; move it away"
+            yield _finding("stray-well", plate, path, message, repairable=False)
+    document = plate.document
+    if document and set(document.wells) == set(on_disk):
+        count, counts = most_fields(plate, [_listed_fields(plate, well) for well in on_disk])
+        if document.field_count != count:
+            message = f"field_count is {document.field_count}, but a well has {count} fields"
+            yield _finding("field-count", plate, "", message)
+        elif document.acquisition_fields and document.acquisition_fields != counts:
+            message = (
+                f"maximumfieldcount of the acquisitions is {document.acquisition_fields}, but "
+                f"wells have {counts} fields in them"
+            )
+            yield _finding("field-count", plate, "", message)
     if isinstance(plate.root, Path):
         for well in on_disk:
             yield from _well(plate, well)
@@ -134,6 +154,13 @@ def rules(plate: ZarrPlate) -> Iterator[Finding]:
     if plate.is_consolidated or (plate.root / ".zmetadata").exists():
         message = "keeps a copy of all metadata (consolidated), which hides what is written later"
         yield _finding("consolidated", plate, "", message)
+
+
+def _left_over(plate: ZarrPlate) -> Iterator[Finding]:
+    with contextlib.suppress(FileLockError):  # on a read-only file system nobody can tell
+        begun = (folder for folder in abandoned(plate.root) if folder.is_dir())
+        for left in (*begun, *strays(plate.document_path)):
+            yield _finding("staging", plate, "", f"a writer that was killed left {left}")
 
 
 def _grid(plate: ZarrPlate) -> Iterator[Finding]:
@@ -152,7 +179,15 @@ def _grid(plate: ZarrPlate) -> Iterator[Finding]:
 
 
 def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
-    listed, there = _listed_fields(plate, well), _fields_on_disk(plate, well)
+    there = fields_on_disk(plate, well)
+    try:
+        listed = plate._acquisitions_of(well)
+    except NotFoundError:
+        yield _finding("well-json", plate, well, "is gone, but its fields are there")
+        listed = dict.fromkeys(there)
+    except PolystoreError as error:
+        yield _finding("well-json", plate, well, str(error), repairable=False)
+        return
     for field in listed:
         if field not in there:
             yield _finding("missing-field", plate, f"{well}/{field}", "is listed but not there")
@@ -163,10 +198,11 @@ def _well(plate: ZarrPlate, well: str) -> Iterator[Finding]:
         yield from _field(plate, well, field)
 
 
-def _acquisitions(plate: ZarrPlate, well: str, listed: tuple[str, ...]) -> Iterator[Finding]:
+def _acquisitions(
+    plate: ZarrPlate, well: str, listed: Mapping[str, int | None]
+) -> Iterator[Finding]:
     known = {acquisition.id for acquisition in plate.acquisitions}
-    named = plate._acquisitions_of(well) if listed else {}
-    for field, acquisition in named.items():
+    for field, acquisition in listed.items():
         if acquisition is not None and acquisition not in known:
             message = f"belongs to acquisition {acquisition}, which the plate does not have"
         elif acquisition is None and len(known) > 1:
@@ -231,7 +267,8 @@ def _image_rules(plate: ZarrPlate, inner: str, group: Path, image: ZarrImage) ->
     for path in document.paths:
         metadata = _array_metadata(group / path)
         if metadata is None:
-            yield _finding("image", plate, inner, f"its array {path} is missing", repairable=False)
+            message = f"its array {path} is missing, or its metadata does not parse"
+            yield _finding("image", plate, inner, message, repairable=False)
         elif version == "0.5" and tuple(metadata.get("dimension_names") or ()) != document.axes:
             message = f"array {path} has the dimension names {metadata.get('dimension_names')}"
             yield _finding("dimension-names", plate, inner, message, repairable=False)
@@ -243,33 +280,38 @@ def _image_rules(plate: ZarrPlate, inner: str, group: Path, image: ZarrImage) ->
 def _array_metadata(path: Path) -> dict[str, Any] | None:
     for name in ("zarr.json", ".zarray"):
         if (path / name).is_file():
-            content = json.loads((path / name).read_text())
-            return content if isinstance(content, dict) else None
+            with contextlib.suppress(ValueError):
+                content = json.loads((path / name).read_text())
+                return content if isinstance(content, dict) else None
     return None
 
 
 def _mend_well(plate: ZarrPlate, well: str) -> None:
     """Make the lists of fields and labels say what is there. Needs the lock."""
-    there = _fields_on_disk(plate, well)
-    if list(_listed_fields(plate, well)) != there:
-        set_fields(plate, well, there)
+    there = fields_on_disk(plate, well)
+    with contextlib.suppress(CorruptMetadataError):  # which `check` says, and nobody overwrites
+        if find_document(plate.group(well)) is None:
+            fields = ngff.well_attributes(dict.fromkeys(there), plate.version)
+            add_group(plate.group(well), fields, plate.version)
+        elif list(plate._fields(well)) != there:
+            set_fields(plate, well, there)
     for field in there:
         folder = plate.group(well, field) / "labels"
         if folder.is_dir():
             labels = _labels_on_disk(folder.parent)
-            if list(ngff.read_labels(read_attributes(folder, plate.uri))) != labels:
+            if list(ngff.read_labels(read_attributes(folder, plate.uri), plate.uri)) != labels:
                 set_labels(plate, folder, labels)
 
 
 def _wells_on_disk(plate: ZarrPlate) -> list[str]:
-    """Wells of the grid whose folder holds a well's JSON and at least one field."""
+    """Wells of the grid whose folder holds at least one field."""
     found = []
     for row in plate.rows:
         if not (plate.root / row).is_dir():
             continue
         for column in plate.columns:
             well = f"{row}/{column}"
-            if find_document(plate.group(well)) is not None and _fields_on_disk(plate, well):
+            if plate.group(well).is_dir() and fields_on_disk(plate, well):
                 found.append(well)
     return found
 
@@ -277,18 +319,31 @@ def _wells_on_disk(plate: ZarrPlate) -> list[str]:
 def _unlisted_tables(plate: ZarrPlate, wells: Iterable[str]) -> list[Path]:
     folders = [plate.root / "tables"]
     for well in wells:
-        folders += [plate.group(well, field) / "tables" for field in _fields_on_disk(plate, well)]
+        folders += [plate.group(well, field) / "tables" for field in fields_on_disk(plate, well)]
     return [file for folder in folders for file in unlisted_tables(plate, folder)]
 
 
-def _listed_fields(plate: ZarrPlate, well: str) -> tuple[str, ...]:
+def most_fields(
+    plate: ZarrPlate, wells: Sequence[Mapping[str, int | None]]
+) -> tuple[int, tuple[int, ...]]:
+    """The largest number of fields of a well, and of a well in each acquisition; at least 1."""
+    counts = [Counter(fields.values()) for fields in wells]
+    of_each = (max((c[a.id] for c in counts), default=1) for a in plate.acquisitions)
+    return max(map(len, wells), default=1), tuple(max(n, 1) for n in of_each)
+
+
+def _listed_fields(plate: ZarrPlate, well: str) -> dict[str, int | None]:
+    """Field -> acquisition, as the well says; of a lost well JSON all, of a damaged one none."""
     try:
-        return plate._fields(well)
-    except (NotFoundError, PolystoreError):
-        return ()
+        return plate._acquisitions_of(well)
+    except NotFoundError:
+        return dict.fromkeys(fields_on_disk(plate, well))
+    except PolystoreError:
+        return {}
 
 
-def _fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
+def fields_on_disk(plate: ZarrPlate, well: str) -> list[str]:
+    """Fields of a well that are there, listed or not."""
     folders = (p for p in plate.group(well).iterdir() if p.is_dir() and _FIELD.fullmatch(p.name))
     return ordered(p.name for p in folders if p.name != "tables" and find_document(p) is not None)
 

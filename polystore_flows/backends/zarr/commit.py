@@ -12,20 +12,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import AlreadyExistsError, MismatchError
+from ...errors import AlreadyExistsError, CorruptMetadataError, MismatchError
 from ...hcs import ngff
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.spec import Acquisition
-from ...metadata import atomic_write_json, file_lock, read_json
+from ...metadata import atomic_update_json, atomic_write_json, file_lock, read_json
 from ...metadata.changes import Change
 from ...metadata.document import apply_change
+from ...metadata.paths import sync_folder
 from ...settings import get_settings
 from .locks import locked
 from .nodes import (
@@ -39,7 +41,7 @@ from .nodes import (
     with_attributes,
 )
 from .plate import ZarrPlate
-from .staging import put, sync_folder, sync_tree
+from .staging import put, sync_tree
 
 _OURS_TO_SAY = ("version", "field_count", "rows", "columns", "wells", "name")
 """Keys of a plate's NGFF object that are replaced; others stay, acquisitions for example."""
@@ -79,7 +81,7 @@ def commit_well(
         try:
             list_well(plate, staged, listed=listed)
         except MismatchError:  # another writer's first field came before ours
-            plate.group(well).rename(staged.folder.with_name("refused"))
+            _take_back(plate, staged)
             check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
             raise
 
@@ -147,14 +149,23 @@ def _place_well(plate: ZarrPlate, staged: StagedWell, *, keep_others: bool) -> N
     present = plate.present(well)
     if present and keep_others:
         for field in staged.images:
-            put(folder / field, target / field)
+            put(folder / field, target / field, plate.root)
         said = ngff.read_well(read_attributes(folder, plate.uri), plate.uri)
         set_fields(plate, well, ordered({*present, *said}), said)
         return
     if (target / "tables").is_dir():  # tables outlive the images they may have been made from
         shutil.copytree(target / "tables", folder / "tables")
         sync_tree(folder / "tables")
-    put(folder, target)
+    put(folder, target, plate.root)
+
+
+def _take_back(plate: ZarrPlate, staged: StagedWell) -> None:
+    """Undo that a whole well was placed."""
+    target = plate.group(staged.well)
+    if staged.folder.exists():  # what it replaced: tables
+        put(staged.folder, target, plate.root)
+    else:
+        target.rename(staged.folder)
 
 
 def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
@@ -166,8 +177,10 @@ def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
     Raises:
         MismatchError: the plate was made anew, or its fields are unlike those of the well.
     """
-    fields = len(plate._fields(staged.well))
+    acquisitions = plate._acquisitions_of(staged.well)
+    fields = len(acquisitions)
     if listed and plate.document is not None and plate.document.field_count >= fields:
+        _count_acquisitions(plate, acquisitions)
         return
     body, inner = _places(plate.version)
     change = Change(create=False)
@@ -184,7 +197,38 @@ def list_well(plate: ZarrPlate, staged: StagedWell, *, listed: bool) -> None:
         change.agree(*inner, OURS, "field", value=field)
         change.default(*inner, OURS, "windows", value=staged.windows)
     change.drop("consolidated_metadata")
-    apply_change(plate.document_path, change, get_settings().lock_timeout)
+    try:
+        apply_change(plate.document_path, change, get_settings().lock_timeout)
+    except CorruptMetadataError as error:
+        raise CorruptMetadataError(f"{plate.uri}: {error}") from error
+    _count_acquisitions(plate, acquisitions)
+
+
+def _count_acquisitions(plate: ZarrPlate, well: Mapping[str, int | None]) -> None:
+    """Let the plate say of each acquisition how many fields a well has at most."""
+    fields = Counter(a for a in well.values() if a is not None)
+
+    def is_more() -> bool:
+        document = plate._facts().document
+        most = (
+            zip(document.acquisitions, document.acquisition_fields, strict=False)
+            if document
+            else ()
+        )
+        return any(fields[acquisition.id] > known for acquisition, known in most)
+
+    def change(content: dict[str, Any]) -> dict[str, Any]:
+        attributes = attributes_in(plate.document_path, content, plate.uri)
+        for entry in attributes.get("ome", attributes)["plate"]["acquisitions"]:
+            count = max(entry["maximumfieldcount"], fields[entry["id"]])
+            entry["maximumfieldcount"] = count
+        return content
+
+    if is_more():
+        plate.refresh()  # others may have said it meanwhile
+        if is_more():
+            atomic_update_json(plate.document_path, change, get_settings().lock_timeout)
+            plate.refresh()
 
 
 def _places(version: ngff.Version) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -264,6 +308,10 @@ def with_document(
     if document is not None and document.wells:  # NGFF knows no plate without wells
         made = ngff.plate_attributes(document)
         body.update(made.get("ome", made))
+        most = {a["id"]: a["maximumfieldcount"] for a in body["plate"].get("acquisitions", ())}
+        for entry in old.get("acquisitions", ()):
+            if "maximumfieldcount" in entry and entry["id"] in most:
+                entry["maximumfieldcount"] = most[entry["id"]]
         body["plate"] |= {key: value for key, value in old.items() if key not in _OURS_TO_SAY}
     elif plate.version == "0.5" and not set(body) - {"version"}:
         attributes.pop("ome")
@@ -328,7 +376,7 @@ def ordered(fields: Iterable[str]) -> list[str]:
 def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
     if find_document(row) is not None:
         return
-    make_group(folder, {}, plate.version)
+    make_group(folder, row_attributes(plate), plate.version)
     sync_tree(folder)
     try:
         folder.rename(row)
@@ -339,6 +387,12 @@ def _place_row(plate: ZarrPlate, folder: Path, row: Path) -> None:
             part.replace(row / part.name)
         sync_folder(row)
     sync_folder(row.parent)
+
+
+def row_attributes(plate: ZarrPlate) -> ngff.Attributes:
+    """What a row's group holds: a copy of what the plate was made with, for `rebuild`."""
+    ours = {key: value for key, value in plate.ours.items() if key not in ("field", "windows")}
+    return {OURS: _grid(plate) | ours}
 
 
 def _grid(plate: ZarrPlate) -> dict[str, Any]:

@@ -57,4 +57,4 @@ def walk(plate: ZarrPlate, inner: str, *, recursive: bool) -> Iterator[str]:
 def label_names(plate: ZarrPlate, well: str, field: str) -> tuple[str, ...]:
     """Label images that a field lists."""
     group = plate.group(well, field) / "labels"
-    return ngff.read_labels(read_attributes(group, plate.uri)) if group.is_dir() else ()
+    return ngff.read_labels(read_attributes(group, plate.uri), plate.uri) if group.is_dir() else ()

@@ -95,6 +95,8 @@ def _set(fd: int, kind: int, first: int, count: int) -> bool:
         else:  # struct flock of Linux: type, whence, start, length, process
             fcntl.fcntl(fd, _SET, struct.pack("hhqqi", kind, os.SEEK_SET, first, count, 0))
     except OSError as error:
+        if error.errno == errno.EBADF:  # open for reading, because it may not be written
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from error
         if error.errno not in _BUSY:
             raise
         return False

@@ -19,12 +19,13 @@ from ...errors import (
     AlreadyExistsError,
     CorruptDataError,
     CorruptMetadataError,
+    NoSpaceError,
     NotFoundError,
     PolystoreError,
     ReadOnlyError,
 )
 from ...hcs.ngff import Attributes, Version
-from ...metadata import read_json
+from ...metadata import atomic_write_json, read_json
 from .store_path import StorePath
 
 Place = Path | StorePath
@@ -39,6 +40,18 @@ OURS = "polystore"
 def document_path(group: P, version: Version) -> P:
     """The file that holds the attributes of `group`."""
     return group / ("zarr.json" if version == "0.5" else ".zattrs")
+
+
+def add_group(group: Path, attributes: Attributes, version: Version) -> None:
+    """Make a group of a folder that others may see; needs the plate's lock."""
+    if version == "0.4":
+        atomic_write_json(group / ".zgroup", {"zarr_format": 2})
+    atomic_write_json(document_path(group, version), group_content(attributes, version))
+
+
+def version_at(group: Place) -> Version:
+    """The version in which `group`, which is there, is written."""
+    return "0.5" if (group / "zarr.json").is_file() else "0.4"
 
 
 def find_document(group: P) -> P | None:
@@ -101,6 +114,12 @@ def make_group(group: Path, attributes: Attributes, version: Version) -> None:
     _write(document_path(group, version), group_content(attributes, version))
 
 
+def plate_name(root: Place) -> str:
+    """What to call the plate in the folder `root`; JSON holds text, where a path may not be."""
+    name = root.name.removesuffix(".zarr").removesuffix(".ome")
+    return os.fsencode(name).decode(errors="replace")
+
+
 def commit_time(group: P) -> float:
     """When an image was committed: the time of its attributes file.
 
@@ -109,6 +128,15 @@ def commit_time(group: P) -> float:
     """
     document = find_document(group)
     return document.stat().st_mtime if document else 0.0
+
+
+def revision(group: Place) -> tuple[int | str, int] | None:
+    """What tells a group from the one that it replaced; None where it is gone."""
+    for name in DOCUMENTS:
+        with contextlib.suppress(FileNotFoundError):
+            status = (group / name).stat()
+            return status.st_ino, status.st_mtime_ns
+    return None
 
 
 def folder_time(path: Place) -> float:
@@ -155,6 +183,9 @@ def translated(where: str) -> Iterator[None]:
             raise ReadOnlyError(
                 f"{where} lies on a read-only file system; choose another target"
             ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = f"{where}: no space is left; free some and try again, nothing was changed"
+            raise NoSpaceError(error.errno, text) from error
         raise type(error)(error.errno, f"{where}: {error.strerror}", error.filename) from error
     except (
         ValueError,

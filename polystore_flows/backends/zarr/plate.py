@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...errors import CorruptMetadataError, MismatchError, NotFoundError
 from ...hcs import ngff
-from ...hcs.address import parse_well
+from ...hcs.address import check_file_path, parse_well
 from ...hcs.image import Channel
 from ...hcs.layout import Layout
 from ...hcs.plate import Image, Mode, Plate
@@ -23,19 +24,32 @@ from .nodes import (
     find_document,
     read_attributes,
     read_content,
+    revision,
     translated,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A plate's JSON, as it was when its file had the identity `seen`."""
+    """A plate's JSON, as it was at one time; shared by all that have the plate open."""
 
-    seen: tuple[int, ...]
     ours: dict[str, Any]
     document: ngff.PlateDocument | None
     is_consolidated: bool
     """Whether zarr keeps a copy of all metadata in it."""
+
+
+@lru_cache(maxsize=16)
+def _snapshot(document: Path, uri: str, identity: tuple[int | str, ...]) -> Snapshot:
+    """The plate's JSON in `document`, whose file has this `identity`; each is parsed once."""
+    content = read_content(document, uri)
+    attributes = attributes_in(document, content, uri)
+    ours = attributes.get(OURS) or {}
+    is_plate = "plate" in attributes.get("ome", attributes)
+    plate = ngff.read_plate(attributes, uri) if is_plate else None
+    if plate is None and "rows" not in ours:
+        raise CorruptMetadataError(f"{uri} is no plate: {document} has no 'plate' metadata")
+    return Snapshot(ours, plate, bool(content.get("consolidated_metadata")))
 
 
 class ZarrPlate(Plate):
@@ -60,7 +74,6 @@ class ZarrPlate(Plate):
                 + "; create it with create_plate() or correct the path"
             )
         self.document_path = document
-        self._last: Snapshot | None = None
         self._first: tuple[Snapshot, Image] | None = None
         self._read_document()
 
@@ -178,6 +191,7 @@ class ZarrPlate(Plate):
 
     def file_path(self, path: str) -> Path:
         """Where the file at `path` lies; a well's columns are found padded or not."""
+        check_file_path(path)
         row, _, rest = path.strip("/").partition("/")
         column, _, below = rest.partition("/")
         if row.isalpha() and column.isdecimal():
@@ -213,6 +227,11 @@ class ZarrPlate(Plate):
     def _provenance(self, well: str, field: str) -> Provenance | None:
         return read_provenance(self.group(well, field), f"{self.uri}/{well}/{field}")
 
+    def _revision(self, well: str) -> object:
+        group = self.group(well)
+        known = revision(group)
+        return known, [revision(group / field) for field in (self._fields(well) if known else ())]
+
     def _image(self, well: str, field: str) -> Image:
         where = f"{self.uri}/{well}/{field}"
         return ZarrImage(self.group(well, field), where, self._own_channels())
@@ -236,8 +255,7 @@ class ZarrPlate(Plate):
         return self._first[1]
 
     def refresh(self) -> None:
-        """Read the plate's JSON anew for the next answer."""
-        self._last = None
+        """Say what the plate's JSON says now; a plate that is only read always does."""
 
     def _facts(self) -> Snapshot:
         """The plate's JSON for what does not change while wells come and go."""
@@ -251,21 +269,8 @@ class ZarrPlate(Plate):
             raise NotFoundError(
                 f"{self.uri} is gone: {self.document_path} does not exist"
             ) from error
-        seen = (status.st_ino, status.st_size, status.st_mtime_ns)
-        if self._last is not None and self._last.seen == seen:
-            return self._last
-        content = read_content(self.document_path, self.uri)
-        attributes = attributes_in(self.document_path, content, self.uri)
-        ours = attributes.get(OURS) or {}
-        body = attributes.get("ome", attributes)
-        document = ngff.read_plate(attributes, self.uri) if "plate" in body else None
-        if document is None and "rows" not in ours:
-            raise CorruptMetadataError(
-                f"{self.uri} is no plate: {self.document_path} has no 'plate' metadata"
-            )
-        copied = bool(content.get("consolidated_metadata"))
-        self._last = Snapshot(seen, ours, document, copied)  # at once, for other threads
-        return self._last
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return _snapshot(self.document_path, self.uri, identity)
 
 
 def read_provenance(group: Path, where: str) -> Provenance | None:

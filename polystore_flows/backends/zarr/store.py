@@ -118,8 +118,9 @@ class BackendStore(Store):
         return int(found.size)
 
     async def getsize_prefix(self, prefix: str) -> int:
-        """Bytes of all values below `prefix`, from one listing."""
-        return sum((await asyncio.to_thread(self._sizes, prefix)).values())
+        """Bytes of all values below the folder `prefix`, from one listing."""
+        below = f"{prefix.rstrip('/')}/" if prefix else ""
+        return sum((await asyncio.to_thread(self._sizes, below)).values())
 
     # Listing
 

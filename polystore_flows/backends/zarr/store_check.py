@@ -13,13 +13,14 @@ from typing import Any
 
 from ...errors import PolystoreError
 from ...hcs import ngff
-from .check import Finding, rules
-from .commit import with_document
-from .nodes import OURS, attributes_in, find_document, read_attributes
+from .check import Finding, fields_on_disk, most_fields, rules
+from .commit import row_attributes, with_document
+from .nodes import OURS, attributes_in, find_document, read_attributes, version_at
+from .rebuild import document_of, lost_wells
 from .store_path import StorePath, at_once
 from .store_plate import StoredPlate, WritableStoredPlate
 from .store_tables import list_table
-from .uploads import IN_UPLOAD, change_labels, image_id, update
+from .uploads import IN_UPLOAD, change_labels, image_id, put_group, update
 
 AGE = 3600.0
 """Seconds after which an upload that was not finished is taken for abandoned."""
@@ -31,6 +32,9 @@ def check(root: StorePath, uri: str) -> list[Finding]:
     Raises as ``check.check``.
     """
     listed = root.listed()
+    lost = lost_wells(listed)
+    if lost:
+        return [Finding("plate-json", uri, f"it is gone, but {len(lost)} wells are there", True)]
     plate = StoredPlate(listed, uri)
     found = list(rules(plate))
     for number, finding in enumerate(found):
@@ -55,6 +59,10 @@ def repair(root: StorePath, uri: str) -> list[Finding]:
     failure leaves a valid plate; call it again.
     """
     found = [finding for finding in check(root, uri) if finding.repairable]
+    lost = lost_wells(root) if found and found[0].rule == "plate-json" else {}
+    if lost:
+        put_group(root, document_of(root, uri, lost), version_at(root / next(iter(lost))))
+        return found + repair(root, uri)
     plate = WritableStoredPlate(root, uri)
     for finding in sorted(found, key=lambda f: f.rule.endswith("-well")):  # wells after their parts
         _mend(plate, finding.rule, _inner(finding, uri))
@@ -69,6 +77,10 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
         plate.unlist([well])
     elif rule == "unlisted-well":
         plate.relist(well)
+    elif rule == "row-json":
+        put_group(plate.folder / inner, row_attributes(plate), plate.version)
+    elif rule == "well-json":
+        plate.change_fields(well, lambda _: fields_on_disk(plate, well))
     elif rule == "missing-field":
         plate.change_fields(well, lambda names: [name for name in names if name != parts[2]])
     elif rule == "unlisted-field":
@@ -86,19 +98,21 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
 
 
 def _count_fields(plate: WritableStoredPlate) -> None:
-    """Set ``field_count`` to the largest number of fields in a well."""
+    """Set ``field_count``, and that of each acquisition, to the largest number in a well."""
     plate.refresh()
-    counts = at_once(lambda well: len(plate._fields(well)), plate.wells)
+    listed = at_once(plate._acquisitions_of, plate.wells)
     path: Any = plate.document_path
 
     def counted(content: dict[str, Any]) -> dict[str, Any]:
         attributes = attributes_in(path, content, plate.uri)
         if "plate" not in attributes.get("ome", attributes):
             return content
-        document = replace(ngff.read_plate(attributes, plate.uri), field_count=max(counts))
+        count, counts = most_fields(plate, listed)
+        now = ngff.read_plate(attributes, plate.uri)
+        document = replace(now, field_count=count, acquisition_fields=counts)
         return with_document(plate, content, document, attributes.get(OURS) or {})
 
-    if counts:
+    if listed:
         update(path, counted)
 
 

@@ -35,6 +35,7 @@ from .commit import (
     forget_consolidated,
     list_well,
     ordered,
+    row_attributes,
     with_fields,
     without_wells,
 )
@@ -68,13 +69,16 @@ class StoredPlate(ZarrPlate):
             still: whether the plate's JSON is read once only, to answer one question.
         """
         self._still = still
+        self._read: Snapshot | None = None
         super().__init__(cast(Path, root), uri)  # it does all that is asked of the Path of a plate
 
     def _facts(self) -> Snapshot:
-        return self._last or super()._read_document()  # a look at the JSON is a request
+        return self._read or self._read_document()  # a look at the JSON is a request
 
     def _read_document(self) -> Snapshot:
-        return self._facts() if self._still else super()._read_document()
+        if self._read is None or not self._still:
+            self._read = super()._read_document()
+        return self._read
 
 
 class WritableStoredPlate(WritablePlate):
@@ -131,7 +135,7 @@ class WritableStoredPlate(WritablePlate):
                 listed = bool(self.present(well))
                 row = well.partition("/")[0]
                 if row not in self._made_rows:
-                    put_group(self.folder / row, {}, self.version)
+                    put_group(self.folder / row, row_attributes(self), self.version)
                     self._made_rows.add(row)
                 for field in fields:
                     field.commit(f"{where}/{field.image.group.name}", overwrite=overwrite)
@@ -336,5 +340,5 @@ def create(root: StorePath, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Wri
 
 def _refuse(labels: StorePath, name: str, where: str, overwrite: bool) -> None:
     known = find_document(labels) is not None
-    if known and not overwrite and name in ngff.read_labels(read_attributes(labels, where)):
+    if known and not overwrite and name in ngff.read_labels(read_attributes(labels, where), where):
         raise existing(where)

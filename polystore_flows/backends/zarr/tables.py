@@ -19,13 +19,15 @@ from ...errors import AlreadyExistsError, URIError
 from ...hcs.address import parse_well
 from ...hcs.ngff import Attributes
 from ...hcs.plate_map import PLATE_MAP
-from ...metadata import atomic_update_json, atomic_write_json
+from ...metadata import atomic_update_json
+from ...metadata.paths import sync_folder
 from ...settings import get_settings
 from .. import codecs
 from .commit import existing, forget_consolidated
 from .locks import TABLES, locked
 from .nodes import (
     OURS,
+    add_group,
     attributes_in,
     document_path,
     find_document,
@@ -55,6 +57,7 @@ def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> No
                 (os.replace if overwrite else os.link)(part, target)
             except FileExistsError as error:
                 raise existing(where) from error
+            sync_folder(target.parent)
             if is_known_to_ngio(plate, target):
                 _list(plate, target, stage)
 
@@ -73,10 +76,7 @@ def make_folder(plate: ZarrPlate, folder: Path) -> None:
     """`folder` and its parents; a group, where ngio looks for tables."""
     folder.mkdir(parents=True, exist_ok=True)
     if find_document(folder) is None and is_known_to_ngio(plate, folder / "any.csv"):
-        if plate.version == "0.4":
-            atomic_write_json(folder / ".zgroup", {"zarr_format": 2})
-        content = group_content({"tables": []}, plate.version)
-        atomic_write_json(document_path(folder, plate.version), content)
+        add_group(folder, {"tables": []}, plate.version)
 
 
 def is_known_to_ngio(plate: ZarrPlate, file: Path) -> bool:
@@ -127,7 +127,7 @@ def _list(plate: ZarrPlate, file: Path, stage: Path) -> None:
     except OSError:  # a file system without hard links
         shutil.copyfile(file, made / "table.csv")
     sync_tree(made)
-    put(made, file.with_suffix(""))
+    put(made, file.with_suffix(""), plate.root)
     set_names(plate, file.parent, add=file.stem)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Literal, overload
 
 from ...contracts import Identifier, check_identifiers
@@ -13,17 +12,11 @@ from ...errors import UnsupportedError, URIError
 from ...hcs.address import Address, parse_address, split_plate_path
 from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
-from .nodes import Place, find_document
+from .nodes import Place
 from .plate import ZarrPlate
 from .store_path import StorePath
 from .store_plate import StoredPlate, WritableStoredPlate
 from .writing import WritablePlate
-
-MOST_OPENED = 16
-"""As many plates are kept opened for reading."""
-
-_opened: dict[str, ZarrPlate] = {}
-_lock = Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +47,10 @@ class Target:
     @overload
     def open(self, mode: Mode) -> ZarrPlate: ...
     def open(self, mode: Mode = "r") -> ZarrPlate:
-        """The plate.
-
-        For reading the same object again while its file stays, so that thousands of questions
-        about one plate parse its JSON once; it notices by itself when the JSON is replaced.
-        """
+        """The plate, to answer one question; a file system's JSON is parsed once."""
         if mode == "r" and isinstance(self.root, StorePath):
             return StoredPlate(self.root, self.plate_uri, still=True)
-        if mode != "r" or isinstance(self.root, StorePath):
-            return self.open_anew(mode)
-        with _lock:
-            plate = _opened.pop(self.plate_uri, None)
-            if plate is None or plate.document_path != find_document(self.root):
-                plate = ZarrPlate(self.root, self.plate_uri)
-            _opened[self.plate_uri] = plate  # last, as the latest used
-            if len(_opened) > MOST_OPENED:
-                _opened.pop(next(iter(_opened)))
-        return plate
+        return self.open_anew(mode)
 
     def open_anew(self, mode: Mode) -> ZarrPlate:
         """The plate, to be kept open: it notices when its JSON is replaced."""

@@ -116,7 +116,7 @@ def upload(
     revision = uuid.uuid4().hex[:8]
     claimed = not before and put_new(group / first, (staged / first).read_bytes())
     attributes = content["attributes"] if version == "0.5" else content
-    attributes[OURS] = {"image": image or revision}
+    attributes[OURS] = (attributes.get(OURS) or {}) | {"image": image or revision}
     if not claimed:
         for dataset in _datasets(content):
             dataset["path"] = f"{dataset['path']}-{revision}"
@@ -192,7 +192,7 @@ def change_labels(
     before: list[str] = []
 
     def edit(content: dict[str, Any]) -> dict[str, Any]:
-        before[:] = ngff.read_labels(attributes_in(path, content, str(path)))
+        before[:] = ngff.read_labels(attributes_in(path, content, str(path)), str(path))
         made = ngff.labels_attributes(sorted(set(change(before))), version)
         return with_attributes(path, content, made)
 

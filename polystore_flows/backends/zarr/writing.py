@@ -20,6 +20,7 @@ from ...hcs.image import Channel, display_window, named_channels, pyramid_levels
 from ...hcs.plate import Mode, Notes
 from ...hcs.spec import PlateSpec, find_acquisition, require_like
 from ...hcs.zarr_config import ZarrConfig, default_config
+from ...metadata.paths import sync_folder
 from . import arrays
 from .commit import (
     StagedWell,
@@ -37,6 +38,7 @@ from .nodes import (
     Place,
     find_document,
     make_group,
+    plate_name,
     read_attributes,
     translated,
 )
@@ -114,8 +116,8 @@ def write_well(
     Atomic for a well that is written whole, else for each field: a reader sees the old or the
     new one. A writer that is killed leaves the plate as it was.
     """
-    check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
     with translated(f"{plate.uri}/{well}"), staged(plate.root) as stage:
+        check_well(plate, well, images, overwrite=overwrite, keep_others=keep_others)
         made = stage_well(plate, stage, well, images, labels, notes)
         sync_tree(made.folder)
         commit_well(plate, made, overwrite=overwrite, keep_others=keep_others)
@@ -206,15 +208,17 @@ def write_label(
         folder = plate.group(well, field) / "labels"
         with locked(plate, well):
             forget_consolidated(plate)
-            listed = ngff.read_labels(read_attributes(folder, where)) if folder.is_dir() else ()
+            listed: tuple[str, ...] = ()
+            if folder.is_dir():
+                listed = ngff.read_labels(read_attributes(folder, where), where)
             if name in listed and not overwrite:
                 raise existing(where)
             if not folder.is_dir():
                 make_group(
                     stage / "labels", ngff.labels_attributes([], plate.version), plate.version
                 )
-                put(stage / "labels", folder)
-            put(stage / name, folder / name)
+                put(stage / "labels", folder, plate.root)
+            put(stage / name, folder / name, plate.root)
             set_labels(plate, folder, sorted({*listed, name}))
 
 
@@ -227,6 +231,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
             sync_tree(stage)
             try:
                 (stage / "plate").rename(root)
+                sync_folder(root.parent)
                 return WritablePlate(root, uri)
             except OSError as error:  # somebody was faster, or something else is there
                 if not root.exists():
@@ -243,7 +248,7 @@ def create(root: Path, uri: str, spec: PlateSpec, *, exist_ok: bool) -> Writable
 def plate_content(root: Place, spec: PlateSpec, config: ZarrConfig) -> ngff.Attributes:
     """The attributes of a new plate in `root`, which NGFF does not know before its first well."""
     ours = {
-        "name": spec.name or root.name.removesuffix(".zarr").removesuffix(".ome"),
+        "name": spec.name or plate_name(root),
         "rows": list(spec.layout.rows),
         "columns": list(spec.layout.columns),
         "channels": channels_json(spec.channels),

@@ -1,4 +1,4 @@
-"""What tests of backends share."""
+"""What tests of several parts share: pixels, and an empty OME-Zarr plate."""
 
 from __future__ import annotations
 
