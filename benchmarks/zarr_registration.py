@@ -15,6 +15,7 @@ import os
 import statistics
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,10 @@ import numpy as np
 
 import polystore_flows as ps
 from polystore_flows.backends.zarr.commit import commit_well
-from polystore_flows.backends.zarr.staging import staged
+from polystore_flows.backends.zarr.staging import staged, sync_tree
 from polystore_flows.backends.zarr.writing import WritablePlate, stage_well
 from polystore_flows.hcs.layout import Layout
+from polystore_flows.hcs.plate import Notes
 
 IMAGE = np.ones((1, 1, 1, 16, 16), "uint16")
 
@@ -34,6 +36,8 @@ class Result(NamedTuple):
 
     cost: float
     """Milliseconds a well."""
+    cpu: float
+    """Milliseconds of processor time a well, which a busy machine changes less."""
     rewrites: int
     """How often the plate's JSON was written."""
     written: int
@@ -52,11 +56,14 @@ def fill(folder: Path, wells: int, processes: int) -> Result:
         if child == 0:
             try:
                 work(folder, uri, wells, number, processes, ready_write, go_read)
+            except BaseException:  # noqa: BLE001  # a forked child must not go on in here
+                traceback.print_exc()
             finally:
                 os._exit(1)
         children.append(child)
+    os.close(ready_write)
     for _ in children:
-        os.read(ready_read, 1)
+        assert os.read(ready_read, 1), "a process failed"
     began = time.monotonic()
     os.write(go_write, b"g" * processes)
     assert all(os.waitpid(child, 0)[1] == 0 for child in children)
@@ -64,7 +71,8 @@ def fill(folder: Path, wells: int, processes: int) -> Result:
     assert len(ps.open_plate(uri).wells) == wells, "a well was lost"
     took = max(result["end"] for result in results) - began
     rewrites = [size for result in results for size in result["sizes"]]
-    return Result(1000 * took / wells, len(rewrites), sum(rewrites))
+    cpu = sum(result["cpu"] for result in results)
+    return Result(1000 * took / wells, 1000 * cpu / wells, len(rewrites), sum(rewrites))
 
 
 def work(
@@ -86,16 +94,19 @@ def work(
     with contextlib.ExitStack() as stack:
         stages = [stack.enter_context(staged(plate.root)) for _ in mine]
         made = [
-            stage_well(plate, stage, well, {"0": IMAGE}, {}, {}, {})
+            stage_well(plate, stage, well, {"0": IMAGE}, {}, Notes({}, {}))
             for stage, well in zip(stages, mine, strict=True)
         ]
+        for one in made:
+            sync_tree(one.folder)
         os.write(ready, b"r")
         os.read(go, 1)
         os.replace = counted
+        cpu = time.process_time()
         for one in made:
             commit_well(plate, one, overwrite=False, keep_others=True)
-        end = time.monotonic()
-    (folder / f"{number}.json").write_text(json.dumps({"end": end, "sizes": sizes}))
+        found = {"end": time.monotonic(), "cpu": time.process_time() - cpu, "sizes": sizes}
+    (folder / f"{number}.json").write_text(json.dumps(found))
     os._exit(0)
 
 
@@ -113,16 +124,18 @@ def main() -> None:
             with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
                 results[wells].append(fill(Path(folder), wells, chosen.processes))
     print(f"{chosen.processes} processes, {chosen.rounds} rounds, {os.cpu_count()} cores\n")
-    print("| wells | ms a well (median) | min to max | rewrites | KB written a well |")
-    print("|---|---|---|---|---|")
+    print("| wells | ms a well (median) | min to max | CPU ms | rewrites | KB written a well |")
+    print("|---|---|---|---|---|---|")
     median = {}
     for wells, found in results.items():
         costs = [result.cost for result in found]
         median[wells] = statistics.median(costs)
         rewrites = statistics.median(result.rewrites for result in found)
         size = statistics.median(result.written for result in found) / wells / 1000
+        cpu = statistics.median(result.cpu for result in found)
         spread = f"{min(costs):.2f} to {max(costs):.2f}"
-        print(f"| {wells} | {median[wells]:.2f} | {spread} | {rewrites:.0f} | {size:.1f} |")
+        cells = wells, f"{median[wells]:.2f}", spread, f"{cpu:.2f}", int(rewrites), f"{size:.1f}"
+        print("|", " | ".join(map(str, cells)), "|")
     least, most = min(median), max(median)
     print(f"\n{most} wells cost {median[most] / median[least]:.2f} times {least} wells, each")
 

@@ -258,6 +258,7 @@ def recover(hold: Hold) -> None:
     look_again(hold)
     settled = hold.notes.settle(hold.path.parent)
     if settled is not None:
+        hold.remember()  # this holder may die as well, after it has changed the document
         sync_folder(settled.parent)  # the one who died may not have come to that
     _sweep(hold.base)
     hold.recovered()

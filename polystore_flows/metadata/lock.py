@@ -229,7 +229,11 @@ class Hold:
         """Note what is about to be committed, and in the lock file, if it is for others."""
         self.notes.announce(self._name(document), identity, ids)
         if self.noted and ids:
-            self._write(notes.render(self.notes, notes.signature()))
+            self.remember()
+
+    def remember(self) -> None:
+        """Write the notes into the lock file, for whoever comes after a crash of this holder."""
+        self._write(notes.render(self.notes, notes.signature()))
 
     def _name(self, document: Path) -> str:
         if str(self.path) == f"{document}.lock":

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polystore_flows.metadata.descriptors import Descriptor
+from polystore_flows.metadata.notes import is_alive
 
 DONE, CALL, RETURNED, UNSURE = b"+", b"!", b"?", b"~"
 """What a FIFO says: committed; your turn; see for yourself; visible, but (text)."""
@@ -38,7 +39,7 @@ MOST = 128
 _FIRST_PAUSE = (0.0005, 0.02)  # seconds between two tries of the first waiter
 _OTHER_PAUSE = (0.05, 0.15)  # of the others, who are called when it is their turn
 _SHARED_MEMORY = "/dev/shm"
-_CLOSURE, _UPDATE, _PAYLOAD = ".turn", ".update", ".json"
+_CLOSURE, _UPDATE, _PAYLOAD, _NASCENT = ".turn", ".update", ".json", ".new"
 
 
 def address(document: Path) -> bytes:
@@ -81,9 +82,18 @@ class Queue:
         if self.folder is None or not os.access(self.folder, os.F_OK):
             return []
         try:
-            return sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
+            names = sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
         except OSError:
             return []
+        return [name for name in names if not name.endswith(_NASCENT) or self._bury(name)]
+
+    def _bury(self, nascent: str) -> bool:
+        """Remove what a process left that died while it made its FIFO; False, always."""
+        if not is_alive(int(nascent.partition("-")[0])):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self.folder}/{nascent}")  # noqa: PTH108
+            self.close()
+        return False
 
     def is_contended(self) -> bool:
         """Whether somebody waits who cannot be taken along: then newcomers wait as well."""
@@ -183,15 +193,17 @@ class Place:
                 self._enter(queue.folder, update)
 
     def _enter(self, folder: str, update: bytes | None) -> None:
-        fifo = Path(folder, self._name)
+        nascent = Path(folder, f"{os.getpid()}-{self.id}{_NASCENT}")
         for _ in range(20):  # as often as a leaving waiter removes the folder in between
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)  # noqa: PTH102
             with contextlib.suppress(FileNotFoundError):
-                os.mkfifo(fifo, 0o600)
+                os.mkfifo(nascent, 0o600)
                 break
-        # Open for both, so that it is never at its end; others see that it has a reader.
-        self._fifo = Descriptor(fifo, os.O_RDWR | os.O_NONBLOCK)
+        # Open for both, so that it is never at its end; others see that it has a reader. Without
+        # one they would take it for a dead process's and remove it, hence the name until now.
+        self._fifo = Descriptor(nascent, os.O_RDWR | os.O_NONBLOCK)
+        os.rename(nascent, f"{folder}/{self._name}")  # noqa: PTH104
         if update is None:
             return
         payload = os.open(

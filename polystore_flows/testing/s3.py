@@ -24,7 +24,6 @@ CANARY = "canary-secret-that-must-not-be-seen"
 """The secret key that the rig's clients use."""
 
 _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
-_WRITES = frozenset({"PUT", "POST", "DELETE"})
 
 
 class S3Server:
@@ -40,7 +39,7 @@ class S3Server:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._app: Any = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
-        self._writing, self._counting = Lock(), Lock()
+        self._working, self._counting = Lock(), Lock()
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         self._buckets: list[str] = []
@@ -128,13 +127,13 @@ class S3Server:
         if self.only_unquoted and environ.get("HTTP_IF_MATCH", "").startswith('"'):
             start("412 Precondition Failed", [("Content-Length", "0")])
             return []
-        if verb not in _WRITES:
+        # It checks a condition and then acts, and shows an object before its metadata is set;
+        # real servers do neither.
+        with self._working:
             answer: list[bytes] = list(self._app(environ, start))
+        if verb == "GET" and not listing:
             with self._counting:
-                self.sent += sum(map(len, answer)) if verb == "GET" and not listing else 0
-            return answer
-        with self._writing:  # it checks a condition and then acts: one write at a time
-            answer = list(self._app(environ, start))
+                self.sent += sum(map(len, answer))
         if lost:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         return answer

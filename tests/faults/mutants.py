@@ -90,6 +90,11 @@ def believe_a_dead_leader() -> None:
     notes.Notes.is_settled = lambda self, update: True
 
 
+def forget_it_when_the_next_dies() -> None:
+    remember = lock.Hold.remember
+    lock.Hold.remember = lambda self: remember(self) if self.notes.batch else None
+
+
 def claim_without_taking() -> None:
     def claim(self: queue.Queue, identity: str, about: bytes) -> queue.Request | None:
         fifo = self._reach(f"{identity}.update")
@@ -163,6 +168,7 @@ MUTANTS: dict[str, tuple[Callable[[], None], str]] = {
     "default on corrupt": (default_on_corrupt, "corrupt"),
     "apply twice": (forget_what_a_dead_leader_did, "leader killed"),
     "believe a dead leader": (believe_a_dead_leader, "leader killed"),
+    "apply twice after two deaths": (forget_it_when_the_next_dies, "heir killed"),
     "claim without taking": (claim_without_taking, "threads"),
     "write in place": (write_in_place, "storm"),
     "one write": (one_write, "alone failed"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -200,18 +202,23 @@ def test_a_waiter_that_is_stopped_does_not_hold_up_the_others(tmp_path: Path) ->
 
 
 def test_what_killed_waiters_of_vanished_documents_left_is_removed(tmp_path: Path) -> None:
-    document = tmp_path / "a.json"
-    with file_lock(document):
-        processes = crowd(document, 1, 1)
-        wait_until(lambda: len(waiters(document)) == 2)
-        status = Path(f"{document}.lock").stat()
-        folder = queue.Queue.of((status.st_dev, status.st_ino)).folder
-        assert folder is not None
-        processes[0].kill()
-        processes[0].communicate()
-        assert len(list(Path(folder).iterdir())) == 2
-        queue._tidy(str(Path(folder).parent))
-        assert not Path(folder).exists()
+    """As they leave it behind in a place of its own: other processes here tidy theirs as well."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder, living = tmp_path / "fe00-1", tmp_path / "fe00-2"
+    for made in (folder, living):
+        made.mkdir()
+        for name in ("1-a.update", "2-b.turn", f"{dead.pid}-3-c.new"):
+            os.mkfifo(made / name)
+        (made / "1-a.json").write_bytes(b"{}")
+    waiter = os.open(living / "2-b.turn", os.O_RDWR | os.O_NONBLOCK)
+    os.mkfifo(living / f"{os.getpid()}-4-d.new")
+    queue._tidy(str(tmp_path))
+    assert not folder.exists()
+    left = {path.name for path in living.iterdir()}
+    assert left == {"2-b.turn", f"{os.getpid()}-4-d.new"}
+    assert queue.Queue(str(living)).names() == ["2-b.turn"]
+    os.close(waiter)
 
 
 def test_closures_wait_in_line_and_are_not_overtaken_for_long(tmp_path: Path) -> None:

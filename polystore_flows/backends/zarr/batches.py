@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ...contracts import Identifier
 from ...errors import AlreadyExistsError, MismatchError
+from ...hcs.address import PlaneSelection
 from ...hcs.plate import Image
+from ...settings import get_settings
 from .commit import check_well
 from .planes import Part, assemble, check_parts, replace_planes
 from .plate import ZarrPlate
+from .store_path import StorePath
 from .target import Target, parse_target
 
 
@@ -25,8 +29,8 @@ def load_images(targets: Sequence[Target]) -> list[Any]:
     Each image is opened once, and what is named twice is read once.
     """
     images: dict[tuple[str, str], Image] = {}
-    read: dict[tuple[str, str, Any], Any] = {}
-    loaded = []
+    reads: dict[tuple[str, str, PlaneSelection], Image] = {}
+    keys = []
     for target in targets:
         address = target.address
         assert address.field is not None
@@ -34,13 +38,25 @@ def load_images(targets: Sequence[Target]) -> list[Any]:
         if image_key not in images:
             image = target.open()[str(address.well)].image(address.field)
             images[image_key] = image if address.label is None else image.label(address.label)
-        key = (*image_key, address.planes)
-        if key in read:
-            loaded.append(read[key].copy())  # a caller may change one of them
-        else:
-            read[key] = images[image_key].select(address.planes)
-            loaded.append(read[key])
+        keys.append((*image_key, address.planes))
+        reads[keys[-1]] = images[image_key]
+    far = any(isinstance(target.root, StorePath) for target in targets)
+    arrays = dict(zip(reads, _read(reads, far=far), strict=True))
+    seen = set()
+    loaded = []
+    for key in keys:
+        loaded.append(arrays[key].copy() if key in seen else arrays[key])  # each is the caller's
+        seen.add(key)
     return loaded
+
+
+def _read(reads: dict[tuple[str, str, PlaneSelection], Image], *, far: bool) -> list[Any]:
+    """Those of a store at the same time; Blosc keeps the cores of this machine busy by itself."""
+    workers = min(get_settings().workers or 8, len(reads)) if far else 1
+    if workers < 2:
+        return [image.select(planes) for (_, _, planes), image in reads.items()]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda read: read[1].select(read[0][2]), reads.items()))
 
 
 def save_fields(data: Sequence[Any], targets: Sequence[Target], *, overwrite: bool = False) -> None:

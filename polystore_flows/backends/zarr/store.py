@@ -19,7 +19,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from ...contracts import ByteStore
 from ...errors import AlreadyExistsError, NotFoundError, UnsupportedError, URIError
-from ...registry import backend_for
+from ...registry import backend_for, plate_store_for
 from ...uri import BackendURI, parse_uri
 
 _VALUE = "~value"
@@ -81,7 +81,7 @@ class BackendStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """The value of `key` or a part of it; None where there is none."""
-        start, end = _span(byte_range)
+        start, end = span(byte_range)
         for place in self._places(key):
             with suppress(NotFoundError):
                 found = self._backend.read_range(place, start, end)
@@ -230,25 +230,36 @@ class BackendStore(Store):
             self._backend.put(data, beside[0], overwrite=overwrite)
 
 
-def zarr_store(uri: str | BackendURI, *, read_only: bool = False) -> Store:
+def zarr_store(
+    uri: str | BackendURI, *, read_only: bool | None = None, as_plate: bool | None = None
+) -> Store:
     """A zarr v3 store over what `uri` names, for ``zarr.open(store)``.
 
     Args:
         uri: a folder of a backend that holds files (``disk:``, ``memory:``, ``s3:``, ``gs:``,
-            ``az:``), or an OME-Zarr plate (``zarr:``, ``zarr+s3:`` …). It need not exist.
-        read_only: whether writing is refused.
+            ``az:``) or an OME-Zarr plate (``zarr:``, ``zarr+s3:`` …), which need not exist; or a
+            plate of any backend.
+        read_only: whether writing is refused; by default only where nothing can be written.
+        as_plate: whether a plate is shown as OME-Zarr, read-only, instead of the files in which
+            it is kept; by default where there are no files.
 
     Raises:
-        UnsupportedError: the backend of this scheme holds no files.
+        UnsupportedError: the backend of this scheme holds neither files nor plates.
+        NotFoundError: there is no plate to be shown.
     """
     parsed = parse_uri(uri)
-    if parsed.backend == "zarr":
+    if parsed.backend == "zarr" and not as_plate:
         parsed = parse_uri(f"{parsed.transport or 'disk'}{parsed.text[len(parsed.scheme) :]}")
-    return BackendStore(parsed, read_only=read_only)
+    if as_plate or (as_plate is None and not isinstance(backend_for(parsed), ByteStore)):
+        from .plate_view import PlateView
+
+        plate_store_for(parsed).open_plate(parsed.text)  # zarr would hide why it cannot be
+        return PlateView(parsed, read_only=read_only is not False)
+    return BackendStore(parsed, read_only=bool(read_only))
 
 
-def _span(part: ByteRequest | None) -> tuple[int, int | None]:
-    """As the bounds of a slice."""
+def span(part: ByteRequest | None) -> tuple[int, int | None]:
+    """What zarr asks for, as the bounds of a slice."""
     if part is None:
         return 0, None
     if isinstance(part, RangeByteRequest):

@@ -36,6 +36,8 @@ _ARRAY = {"0.5": "zarr.json", "0.4": ".zarray"}
 _METADATA = {*_ARRAY.values(), ".zattrs"}
 
 
+_LARGE = 32 * 2**20
+"""Larger files are read and sent one after the other, to spare memory."""
 IN_UPLOAD = re.compile(r"\d+(-[0-9a-f]{8})?")
 """Names of arrays that may be on their way."""
 
@@ -129,8 +131,11 @@ def upload(
         target.store.put(file.read_bytes(), target.uri.text, overwrite=True)
 
     try:
-        files = [f for name in names for f in sorted((staged / name).rglob("*")) if f.is_file()]
-        at_once(put, [f for f in files if not (claimed and f == staged / first)])
+        files = [f for name in names for f in (staged / name).rglob("*") if f.is_file()]
+        large = [f for f in files if f.stat().st_size > _LARGE]  # which obstore sends in parts
+        at_once(put, [f for f in files if f not in large and not (claimed and f == staged / first)])
+        for file in large:
+            put(file)
     except BaseException:
         made.withdraw()
         raise

@@ -14,7 +14,7 @@ from polystore_flows.metadata import MetadataWriteError, atomic_update_json
 from polystore_flows.metadata.changes import Change
 from polystore_flows.metadata.document import apply_change
 from polystore_flows.testing.faults.shim import ERRORS, SHORT, Plan, Shim, fail_at, kill_at
-from polystore_flows.testing.faults.world import BROKEN, REFUSED, World, fork, wait
+from polystore_flows.testing.faults.world import BROKEN, REFUSED, World, fork, wait, wait_for_stop
 
 FOLLOWERS = 3
 
@@ -30,6 +30,61 @@ def killed(folder: Path, victim: str, *, times: int = 1, every: int = 1) -> list
         if not died or len(faults) > 5:
             break
     return faults
+
+
+def heir_killed(folder: Path) -> list[str]:
+    """Kill the leader when the new document is in place, and who comes next before each call.
+
+    Those who joined the leader are stopped meanwhile, and find out what became of their updates
+    when both are dead.
+    """
+    faults: list[str] = []
+    world = World(folder)
+    for closure in (False, True):
+        for number in count():
+            died, found = _inherit(world, closure, kill_at(number))
+            faults += [f"heir killed at call {number}: {fault}" for fault in found]
+            if not died or len(faults) > 5:
+                break
+    return faults
+
+
+def _inherit(world: World, closure: bool, plan: Plan) -> tuple[bool, list[str]]:
+    world.reset()
+    go_read, go_write = os.pipe()
+    leader = fork(lambda: _lead(world, go_write, _stop_when_replaced()))
+    followers = [
+        fork(lambda n=number: _follow(world, n, go_read, None))  # type: ignore[misc]
+        for number in range(FOLLOWERS)
+    ]
+    faults = [] if wait_for_stop(leader) else ["the leader was not stopped"]
+    for follower in followers:
+        os.kill(follower, signal.SIGSTOP)
+    os.kill(leader, signal.SIGKILL)
+    wait(leader)
+    heir = wait(fork(lambda: _alone(world, plan, closure)))
+    for follower in followers:
+        os.kill(follower, signal.SIGCONT)
+    os.close(go_read)
+    os.close(go_write)
+    for number, follower in enumerate(followers):
+        status = wait(follower, 10)
+        faults += [f"follower {number} ended with {status}"] if status else []
+    return heir == -signal.SIGKILL, faults + world.aftermath()
+
+
+def _stop_when_replaced() -> Plan:
+    """Stop the process before the first call after it has replaced the document."""
+    replaced: list[int] = []
+
+    def plan(index: int, name: str) -> int:
+        if replaced and index == replaced[0] + 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if name == "replace":
+            replaced.append(index)
+        return 0
+
+    return plan
 
 
 def failed(folder: Path, victim: str, *, every: int = 1) -> list[str]:

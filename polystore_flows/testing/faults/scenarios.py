@@ -265,6 +265,7 @@ SCENARIOS: dict[str, Callable[[Path], list[str]]] = {
     "alone failed": lambda folder: crowd.alone_failed(folder, every=11),
     "leader killed": lambda folder: crowd.killed(folder, "leader"),
     "follower killed": lambda folder: crowd.killed(folder, "follower"),
+    "heir killed": crowd.heir_killed,
     "leader failed": lambda folder: crowd.failed(folder, "leader", every=29),
     "follower failed": lambda folder: crowd.failed(folder, "follower", every=29),
     "storm": small_storm,

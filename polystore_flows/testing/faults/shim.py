@@ -20,7 +20,7 @@ import portalocker
 
 _NAMES = """
     open close read write pread pwrite ftruncate fsync fdatasync fstat stat lstat readlink fchmod
-    fchown chmod replace unlink mkdir rmdir mkfifo listdir scandir
+    fchown chmod rename replace unlink mkdir rmdir mkfifo listdir scandir
 """
 _BY_DESCRIPTOR = "close read write pread pwrite ftruncate fsync fdatasync fstat fchmod fchown"
 _readlink, _kill, _getpid, _close = os.readlink, os.kill, os.getpid, os.close

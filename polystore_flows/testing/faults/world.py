@@ -139,6 +139,12 @@ def wait(pid: int, seconds: float = 30) -> int:
         time.sleep(0.001)
 
 
+def wait_for_stop(pid: int) -> bool:
+    """Wait until a child has stopped itself; False if it ended instead."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    return os.WIFSTOPPED(status)
+
+
 def torn_or_backward(document: Path, report: Callable[[str], None]) -> None:
     """Read the document for ever, as somebody who knows nothing of locks."""
     longest = 0
