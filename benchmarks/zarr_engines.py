@@ -386,10 +386,10 @@ def timed(act: Callable[..., Any], *arguments: Any) -> float:
 
 
 def middle(act: Callable[..., Any], times: int, *arguments: Any) -> float:
-    """Median of `times`, or of as many as fit into ten seconds."""
+    """Median of `times`, or of as many as fit into three seconds."""
     act(*arguments)  # imports, and what is read comes from memory
     took: list[float] = []
-    while len(took) < times and sum(took) < 10:
+    while len(took) < times and sum(took) < 3:
         took.append(timed(act, *arguments))
     return median(took)
 

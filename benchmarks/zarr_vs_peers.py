@@ -145,13 +145,18 @@ def well(side: int) -> Any:
     return fields
 
 
+def number(value: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def table(results: Results) -> str:
     """A Markdown table of pixels: milliseconds, and what is on disk."""
     names = [engine for engine in LABELS if results.has(engine)]
     lines = ["| ms | " + " | ".join(COLUMNS.values()) + " | files, MB a well |"]
     lines.append("|---|" + "---|" * (len(COLUMNS) + 1))
     for engine in names:
-        cells = [f"{1000 * results.middle(engine, what):.3g}" for what in COLUMNS]
+        cells = [number(1000 * results.middle(engine, what)) for what in COLUMNS]
         size = results.middle(engine, "size") / 1e6
         cells.append(f"{results.middle(engine, 'files'):.0f}, {size:.0f}")
         lines.append(f"| {LABELS[engine]} | " + " | ".join(cells) + " |")
@@ -164,7 +169,7 @@ def plates(results: Results, sizes: Sequence[int]) -> str:
     lines.append("|---|" + "---|" * len(sizes))
     for engine in LABELS:
         if all(results.has(engine, count=count) for count in sizes):
-            cells = [f"{1000 * results.middle(engine, 'add', count):.3g}" for count in sizes]
+            cells = [number(1000 * results.middle(engine, "add", count)) for count in sizes]
             lines.append(f"| {LABELS[engine]} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -213,15 +218,16 @@ def plot(results: Results, sizes: Sequence[int], file: Path) -> None:
         values = [1000 * results.middle(engine, what) for engine in names]
         colors = ["tab:orange" if engine == "ours" else "tab:blue" for engine in names]
         bars = panel.barh([LABELS[engine] for engine in names], values, color=colors)
-        panel.bar_label(bars, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
-        panel.set(title=f"{title} [ms]", xscale="log", xlim=(min(values) / 2, max(values) * 6))
+        panel.bar_label(bars, [number(value) for value in values], padding=3, fontsize=8)
+        panel.set(title=f"{title} [ms]", xscale="log", xlim=(min(values) / 2, max(values) * 9))
         panel.tick_params(axis="y", labelsize=8)
     last = panels.flat[len(COLUMNS)]
+    last.set_prop_cycle(color=["tab:blue", "tab:green", "tab:red", "tab:purple"])
     for engine in LABELS:
         if all(results.has(engine, count=count) for count in sizes):
             values = [1000 * results.middle(engine, "add", count) for count in sizes]
-            color = "tab:orange" if engine == "ours" else None
-            last.plot(sizes, values, marker="o", label=LABELS[engine], color=color)
+            ours = {"color": "tab:orange"} if engine == "ours" else {}
+            last.plot(sizes, values, marker="o", label=LABELS[engine], **ours)
     last.set(title="add a small well [ms]", xscale="log", yscale="log", xlabel="wells of the plate")
     last.set_xticks(list(sizes), [str(size) for size in sizes])
     last.minorticks_off()
@@ -235,7 +241,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="one round; no plates of 1536 wells")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plate-rounds", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--side", type=int, default=1080, help="of a plane, in pixels")
