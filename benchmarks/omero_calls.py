@@ -8,6 +8,7 @@ real omero-py, and every call takes some milliseconds longer, as on a network.
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import time
 from collections.abc import Callable
@@ -88,6 +89,7 @@ def _polystore(server: OmeroServer, number: int) -> list[Callable[[], object]]:
         secure=False,
     )
     assert gateway.connect()
+    atexit.register(gateway.close)
     backend = OMEROLocalBackend(omero_conn=gateway)
     folder = f"/omero/plate_{number}"
     planes = [f"{folder}/A01_s001_w1_z{z + 1:03d}_t001.tif" for z in range(PLANES)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MISSING = find_spec("omero") is None
+MISSING = find_spec("Ice") is None
 
 
 def test_the_compiled_ice_is_the_one_that_omero_speaks() -> None:
