@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -60,6 +61,11 @@ class Settings(BaseSettings):
     )
     omero_cache: float = Field(
         default=60.0, ge=0, description="Seconds that the structure of an OMERO plate is kept."
+    )
+    omero_mounts: dict[str, Path] = Field(
+        default_factory=dict,
+        description="JSON: folders of the OMERO server -> where they are mounted here; images "
+        "that it keeps as OME-Zarr in them are read without it.",
     )
     zarr: dict[str, Any] = Field(
         default_factory=dict,

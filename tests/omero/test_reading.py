@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from polystore_flows.errors import (
     URIError,
 )
 from polystore_flows.hcs.layout import Layout
+from polystore_flows.settings import get_settings
 from polystore_flows.testing.omero import OmeroServer
-from polystore_flows.testing.omero.plates import add_plate
+from polystore_flows.testing.omero.plates import add_plate, keep_as_zarr
 
 
 def pixels(seed: int = 0, shape: tuple[int, ...] = (2, 2, 3, 5, 7), dtype: str = "uint16") -> Any:
@@ -201,8 +203,6 @@ def test_pixels_that_were_never_written_are_no_black_image(server: OmeroServer, 
 def test_the_structure_is_read_anew_after_its_time_out(
     server: OmeroServer, plate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from polystore_flows.settings import get_settings
-
     assert len(ps.open_plate(plate)) == 2
     server.reset()
     ps.open_plate(plate)
@@ -247,6 +247,30 @@ def test_a_plate_is_copied_to_zarr_and_back(
                 )
         np.testing.assert_array_equal(ps.load(f"{uri}/C/5/0/labels/nuclei"), labels)
         assert ps.load(f"{uri}/B/3/note.json") == {"µ": 1}
+
+
+def test_what_is_mounted_as_ome_zarr_is_read_without_the_server(
+    server: OmeroServer, plate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server tells where; a folder that is not mounted, or holds another size, is not used."""
+    ps.copy(plate, f"zarr://{tmp_path}/lab/p.zarr")
+    keep_as_zarr(server, int(plate.rpartition("/")[2]), "/OMERO/lab/p.zarr")
+    wanted = ps.open_plate(plate)["B/3"].image(1).plane(1, "GFP", 2)
+    for mounts, calls in (({"/OMERO": str(tmp_path)}, 0), ({"/OMERO": "/none", "/O": "/"}, 1)):
+        monkeypatch.setenv("POLYSTORE_OMERO_MOUNTS", json.dumps(mounts))
+        get_settings.cache_clear()
+        image = ps.open_plate(plate)["B/3"].image(1)
+        server.reset()
+        np.testing.assert_array_equal(image.plane(1, "GFP", 2), wanted)
+        np.testing.assert_array_equal(ps.load(f"{plate}/B/3/1?t=1&c=GFP&z=2"), wanted)
+        assert server.calls["RawPixelsStore.getPlane"] == 2 * calls
+        assert server.calls["Query.projection"] <= 1  # where they all are
+    monkeypatch.setenv("POLYSTORE_OMERO_MOUNTS", json.dumps({"/OMERO": str(tmp_path)}))
+    get_settings.cache_clear()
+    ps.delete(f"zarr://{tmp_path}/lab/p.zarr")
+    other = ps.create_plate(f"zarr://{tmp_path}/lab/p.zarr", layout=96, channels=["DAPI", "GFP"])
+    other.write_well("B/3", {f: np.zeros((2, 2, 1, 5, 7), np.uint16) for f in range(2)})
+    np.testing.assert_array_equal(ps.load(f"{plate}/B/3/1?t=1&c=GFP&z=2"), wanted)
 
 
 def test_a_wrong_password_is_told_in_one_line_without_it(

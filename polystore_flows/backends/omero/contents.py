@@ -9,11 +9,13 @@ from threading import RLock
 from typing import Any
 
 from ...hcs.image import Channel, ImageInfo, named_channels
+from ...hcs.plate import Image
 from ...settings import get_settings
 from .annotations import SPEC, Attachment, Owner, read_attachments
 from .connection import Connection
 from .labels import label_name
 from .login import Login
+from .mounted import mounted_image, read_paths
 from .planes import dtype_of
 from .structure import (
     ImageStructure,
@@ -154,6 +156,16 @@ class Contents:
             "names", lambda: read_channel_names(self.connection, self.plate_id, self.where)
         )
         return found
+
+    def mounted(self, image: ImageStructure, info: ImageInfo) -> Image | None:
+        """The image in a folder that is mounted here, if any; one call for a whole plate."""
+        if not get_settings().omero_mounts:
+            return None
+        paths: dict[int, str] = self._get(
+            "mounted", lambda: read_paths(self.connection, self.plate_id, self.where)
+        )
+        path = paths.get(image.image_id)
+        return None if path is None else mounted_image(path, info)
 
     # Files and labels by address
 

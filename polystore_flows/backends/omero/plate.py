@@ -43,6 +43,9 @@ class OmeroImage(Image):
 
     def planes(self, places: Sequence[tuple[int, int, int]]) -> list[NDArray[Any]]:
         """Planes at ``(t, c, z)``, in their order; one named twice is read once."""
+        mounted = self.contents.mounted(self.stored, self.info)
+        if mounted is not None:
+            return [mounted.plane(*place) for place in places]
         distinct = list(dict.fromkeys(places))
         read = read_planes(
             self.contents.connection,

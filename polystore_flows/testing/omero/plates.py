@@ -10,11 +10,13 @@ from omero.model import LengthI
 from omero.model.enums import UnitsLength
 from omero.rtypes import rint, rstring, unwrap
 
+from ...backends.omero.mounted import MULTISCALES
 from ...hcs.address import parse_well
-from ...hcs.layout import Layout
+from ...hcs.layout import Layout, row_name
 from .access import Access
 from .graph import Saver
 from .server import OmeroServer
+from .store import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +76,25 @@ def add_plate(
         file = server.store.path("Pixels", unwrap(pixels.getId()))
         file.write_bytes(array.astype(array.dtype.newbyteorder(">")).tobytes())
     return int(unwrap(plate.getId()))
+
+
+def keep_as_zarr(server: OmeroServer, plate: int, path: str) -> None:
+    """Say of a plate's images, as omero-zarr-pixel-buffer wants it, where they are as OME-Zarr.
+
+    Args:
+        server: where.
+        plate: its number.
+        path: of the OME-Zarr plate, as the server sees it.
+    """
+    store = server.store
+    for well in store.members("Well", "plate", plate):
+        name = f"{row_name(well.fields['row'])}/{well.fields['column'] + 1}"
+        for number, sample in enumerate(store.members("WellSample", "well", well.id)):
+            image = store.find(*sample.fields["image"])
+            assert image is not None
+            told = {"entityId": 3, "entityType": MULTISCALES, "lsid": f"{path}/{name}/{number}"}
+            row = Row("ExternalInfo", 0, told, image.owner, image.group)
+            image.fields["externalInfo"] = store.insert(row).ref
 
 
 def image_of(

@@ -290,8 +290,9 @@ def _decided(condition: Condition, aliases: set[str]) -> bool:
 
 
 def _detail(row: Row, name: str) -> Ref | None:
-    if name == "externalInfo":  # is never set here
-        return None
+    if name == "externalInfo":
+        found = row.fields.get(name)
+        return found if isinstance(found, Ref) else None
     number = {
         "owner": row.owner,
         "group": row.group,
