@@ -220,6 +220,9 @@ def test_the_structure_is_read_anew_after_its_time_out(
 def test_a_plate_is_copied_to_zarr_and_back(
     server: OmeroServer, plate: str, tmp_path: Path
 ) -> None:
+    from ome_zarr_models import open_ome_zarr
+    from zarr import open_group
+
     from polystore_flows.transfer import copy
 
     ps.save({"µ": 1}, f"{plate}/B/03/note.json")
@@ -229,6 +232,8 @@ def test_a_plate_is_copied_to_zarr_and_back(
     zarr, back = f"zarr://{tmp_path}/out.zarr", server.uri("plate/copied back")
     copy(plate, zarr)
     assert ps.get_backend("zarr").check_plate(zarr) == []
+    hcs = open_ome_zarr(open_group(tmp_path / "out.zarr", mode="r"))
+    assert (type(hcs).__name__, len(list(hcs.well_groups))) == ("HCS", 2)
     copy(zarr, back)
     source = ps.open_plate(plate)
     for uri in (zarr, back):
