@@ -34,6 +34,7 @@ PAUSE = 0.1
 """Seconds before the second try; each further one waits three times as long, at most 3."""
 KEEP_ALIVE = 60
 """Seconds between two signs of life."""
+_ABSENT = (Ice.ConnectionRefusedException, Ice.ConnectTimeoutException)
 
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -88,15 +89,20 @@ class Connection:
         with omero_errors(where or self.login):
             pause = PAUSE
             for left in reversed(range(TRIES)):
-                live = self.live()
+                live = None
                 try:
+                    live = self.live()
                     return act(live)
                 except omero.OptimisticLockException:
                     raise  # is a ConcurrencyException, but the same call would fail again
                 except PASSING as error:
-                    if not isinstance(error, omero.ConcurrencyException):
+                    if live is not None and not isinstance(error, omero.ConcurrencyException):
                         self._drop(live)
-                    if not left or not (repeat or isinstance(error, NOT_DONE)):
+                    if live is None:  # the connection was lost while logging in
+                        again = not isinstance(error, _ABSENT)
+                    else:
+                        again = repeat or isinstance(error, NOT_DONE)
+                    if not left or not again:
                         raise
                     time.sleep(pause)
                     pause = min(pause * 3, 3.0)
