@@ -13,6 +13,10 @@ types:
 test:
     uv run pytest
 
+# All tests with those of OMERO; compiles zeroc-ice the first time (a C++ compiler, OpenSSL, bzip2)
+test-omero:
+    uv run --extra omero pytest
+
 # The tests of an everyday change, under five minutes
 quick:
     uv run pytest -m "not slow"

@@ -16,6 +16,7 @@ import typer
 
 from .errors import AddressError, PolystoreError, UnknownBackendError, URIError
 from .flows.cli import app as deploy_app
+from .omero_cli import app as omero_app
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(deploy_app, name="deploy")
+app.add_typer(omero_app, name="omero")
 # Typer bundles Click or imports it, depending on its version: find the base of usage errors.
 _UsageError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"

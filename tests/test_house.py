@@ -26,7 +26,7 @@ FLOORS = [
     {"transfer", "testing"},
     {"report", "snakemake"},
     {"flows"},
-    {"demo"},
+    {"demo", "omero_cli"},
     {"cli"},
 ]
 SHARED_BY_BACKENDS = {

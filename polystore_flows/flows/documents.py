@@ -75,7 +75,7 @@ def _shared_place(uri: BackendURI) -> str | None:
     if uri.scheme == "zarr":
         folder = uri.at(uri.path.rpartition("/")[0] or "/")
         backend_for(uri).ensure_directory(folder.text)  # as a plate wants its tables' folder
-        return str(backend_for(uri).local_path(uri.text))
+        return parse_uri(backend_for(uri).raw_uri(uri.text)).path
     if uri.scheme == "disk":
         return uri.path
     scheme = uri.transport or uri.scheme
