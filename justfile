@@ -11,11 +11,15 @@ types:
 
 # All tests
 test:
-    uv run pytest
+    uv run pytest -n auto
+
+# All tests with those of OMERO; compiles zeroc-ice the first time (a C++ compiler, OpenSSL, bzip2)
+test-omero:
+    uv run --extra omero pytest
 
 # The tests of an everyday change, under five minutes
 quick:
-    uv run pytest -m "not slow"
+    uv run pytest -n auto -m "not slow"
 
 # Power cuts and NFS, in kernels that run as processes (Debian: user-mode-linux), some four minutes
 power:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .api import (
         create_plate,
         delete,
+        display_channels,
         exists,
         list_files,
         load,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from .uri import parse_uri
 
 _HOMES = {
-    "api": "create_plate delete exists list_files load load_batch open_plate provenance save "
-    "save_batch stat",
+    "api": "create_plate delete display_channels exists list_files load load_batch open_plate "
+    "provenance save save_batch stat",
     "backends.zarr.store": "zarr_store",
     "errors": "PolystoreError",
     "hcs.image": "Channel",
@@ -62,6 +63,7 @@ __all__ = [
     "copy",
     "create_plate",
     "delete",
+    "display_channels",
     "exists",
     "get_backend",
     "list_files",

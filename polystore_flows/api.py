@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .contracts import Stat, check_batch, check_identifiers
 from .errors import UnsupportedError
-from .hcs.image import Channel
+from .hcs.image import Channel, display_window
 from .hcs.layout import Layout
 from .hcs.plate import Mode, Plate
 from .hcs.provenance import Input, Provenance
@@ -86,6 +86,24 @@ def create_plate(
         spec = replace(spec, channels=like.channel_info)  # with their colours
     parsed = parse_uri(uri)
     return plate_store_for(parsed).create_plate(parsed.text, spec, exist_ok=exist_ok)
+
+
+def display_channels(plate: Plate) -> list[Channel]:
+    """The channels of `plate`, with the contrast that a plane of its first field suggests.
+
+    For ``create_plate(…, like=plate, channels=display_channels(plate), exist_ok=True)`` in jobs
+    that run side by side, so that the plate is the same whichever of them comes first. A plate
+    that is made without contrasts gets those of the first field that is written.
+    """
+    first = plate[plate.wells[0]]
+    image = first.image(first.fields[0])
+    return [
+        replace(
+            channel,
+            window=channel.window or display_window(image.plane(c=c, z=image.info.shape[2] // 2)),
+        )
+        for c, channel in enumerate(image.info.channels)
+    ]
 
 
 def provenance(

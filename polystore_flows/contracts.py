@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .errors import UnsupportedError
 from .hcs.plate import Mode, Plate
 from .hcs.spec import PlateSpec
 
@@ -221,6 +222,15 @@ class StorageBackend(BackendBase, DataSource, DataSink):
     def is_symlink(self, path: Identifier) -> bool:
         """Whether `path` is a link, resolving or not."""
 
+    def touch(self, path: Identifier) -> None:
+        """Make what `path` names look written now, for workflow engines.
+
+        Raises:
+            NotFoundError: nothing is there.
+            UnsupportedError: this store cannot do that.
+        """
+        raise UnsupportedError(f"{os.fspath(path)}: this backend cannot change times")
+
 
 class VirtualBackend(BackendBase, DataSource):
     """A backend without a real file system: listings are generated from metadata.
@@ -260,6 +270,24 @@ class PlateStore(ABC):
             AlreadyExistsError: something is there.
             MismatchError: with `exist_ok`, it has another layout, other channels or pixel size.
         """
+
+    def survey(self, uri: Identifier, kind: str) -> dict[str, float] | None:
+        """Paths of all parts of a kind below a plate -> when each was written, as `stat` says.
+
+        From a listing or two, for callers who would otherwise ask for every well.
+
+        Args:
+            uri: of the plate.
+            kind: ``image`` (wells and fields), ``label`` or ``file`` (tables and texts).
+
+        Returns:
+            None where this store can only be asked part by part.
+
+        Raises:
+            NotFoundError: there is no plate.
+            StoredDataError: what is there is not a valid plate.
+        """
+        return None
 
 
 class ByteStore(ABC):

@@ -19,6 +19,7 @@
     │   └── UnknownLayoutError                file names fit no known microscope
     ├── NoSpaceError (OSError)                the disk is full; nothing was changed
     ├── TransferError (OSError)               some parts of a copy failed
+    ├── StepError (RuntimeError)              a step failed on some wells; names them
     ├── FileLockError (OSError)               a lock cannot be taken at all
     │   └── FileLockTimeoutError (TimeoutError)  its holder did not let go in time
     ├── MetadataWriteError (OSError)          a metadata document could not be written
@@ -111,6 +112,18 @@ class NoSpaceError(PolystoreError, OSError):
 
 class TransferError(PolystoreError, OSError):
     """Some parts of a copy failed; the others are complete."""
+
+
+class StepError(PolystoreError, RuntimeError):
+    """A step failed on some wells; the others are complete.
+
+    Attributes:
+        failed: Well -> what went wrong there.
+    """
+
+    def __init__(self, message: str, failed: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.failed = failed or {}
 
 
 class FileLockError(PolystoreError, OSError):

@@ -28,12 +28,16 @@ _TABLE = {
     "disk": "polystore_flows.backends.disk:DiskBackend",
     "gs": "polystore_flows.backends.objects.backend:GoogleBackend",
     "memory": "polystore_flows.backends.memory:MemoryBackend",
+    "omero": "polystore_flows.backends.omero.backend:OMEROLocalBackend",
     "s3": "polystore_flows.backends.objects.backend:ObjectsBackend",
     "zarr": "polystore_flows.backends.zarr.backend:ZarrBackend",
 }
 """Backend name -> ``module:class``. The name is also the scheme of its URIs."""
 
-_EXTRAS = {"obstore": "objects", "omero": "omero", "Ice": "omero"}
+_ALIASES = {"omero_local": "omero"}
+"""Other name -> name; not listed, and a backend assigned to the other name wins."""
+
+_EXTRAS = {"obstore": "objects", "omero": "omero", "Glacier2": "omero", "Ice": "omero"}
 """Module that may be missing -> the extra that installs it."""
 
 
@@ -65,6 +69,8 @@ class StorageRegistry(MutableMapping[str, BackendBase]):
         name = name.lower()
         with self._lock:
             if name not in self._made:
+                name = _ALIASES.get(name, name)
+            if name not in self._made:
                 self._made[name] = self._make(name)
             return self._made[name]
 
@@ -86,7 +92,7 @@ class StorageRegistry(MutableMapping[str, BackendBase]):
             del self._made[name.lower()]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.lower() in self.names()
+        return isinstance(name, str) and name.lower() in (*self.names(), *_ALIASES)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())

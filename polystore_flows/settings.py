@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -47,6 +48,24 @@ class Settings(BaseSettings):
     )
     objects_retries: int = Field(
         default=4, ge=0, description="How often a request is sent again after a passing failure."
+    )
+    omero_tls: bool = Field(
+        default=True, description="Encrypt connections to OMERO servers; false only for tests."
+    )
+    omero_timeout: float = Field(
+        default=120.0, gt=0, description="Seconds that one call of an OMERO server may take."
+    )
+    omero_group: str | None = Field(
+        default=None,
+        description="Name of the group that new OMERO plates are made in; by default yours.",
+    )
+    omero_cache: float = Field(
+        default=60.0, ge=0, description="Seconds that the structure of an OMERO plate is kept."
+    )
+    omero_mounts: dict[str, Path] = Field(
+        default_factory=dict,
+        description="JSON: folders of the OMERO server -> where they are mounted here; images "
+        "that it keeps as OME-Zarr in them are read without it.",
     )
     zarr: dict[str, Any] = Field(
         default_factory=dict,

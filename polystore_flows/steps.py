@@ -1,5 +1,8 @@
 """Image analysis that a pipeline applies to the fields of a well: pure functions on arrays.
 
+A function of one field's image that returns an image, labels or a table is a step that
+``polystore_flows.flows`` can run over a plate; `makes` says what a plain array is.
+
 Images are ``(t, c, z, y, x)``, label images ``(t, 1, z, y, x)`` with 0 for the background.
 Equal input gives equal output bit for bit, whatever store it came from. scikit-image comes
 with ``pip install 'polystore-flows[demo]'`` and is imported when a step first needs it.
@@ -8,8 +11,8 @@ with ``pip install 'polystore-flows[demo]'`` and is imported when a step first n
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +22,45 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
 _STRIDE = 4  # illumination is smooth: every fourth pixel in y and x tells enough
+
+
+def makes(output: str, *, of: str = "field") -> Callable[[_F], _F]:
+    """Say where what a step returns goes; the function stays as it is.
+
+    Args:
+        output: ``image``, ``labels/NAME``, or ``tables/NAME.csv``.
+        of: ``field``, or ``well`` for a step that takes all images of a well, as a dict of field
+            -> ``(t, c, z, y, x)``, and returns such dicts, or a table.
+    """
+
+    def mark(function: _F) -> _F:
+        function.output, function.of = output, of  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@makes("image", of="well")
+def even_illumination(images: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Estimate the illumination from all fields of a well, and correct them for it.
+
+    Args:
+        images: field -> ``(t, c, z, y, x)``, as `flat_field` takes them.
+
+    Returns:
+        Field -> the corrected image.
+    """
+    flat = flat_field(list(images.values()))
+    return {field: correct_illumination(image, flat) for field, image in images.items()}
+
+
+@makes("image")
+def maximum_projection(image: NDArray[Any]) -> NDArray[Any]:
+    """The brightest of all z planes, ``(t, c, 1, y, x)``, pixel by pixel."""
+    return np.asarray(image.max(axis=2, keepdims=True))
 
 
 def flat_field(images: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -77,6 +118,7 @@ def correct_illumination(image: NDArray[Any], flat: NDArray[Any]) -> NDArray[Any
     return corrected.astype(image.dtype)
 
 
+@makes("labels/nuclei")
 def segment_nuclei(
     image: NDArray[Any],
     channel: int = 0,
@@ -155,6 +197,59 @@ def measure_nuclei(
         parts.append(pd.DataFrame(rows))
     columns = ["label", "t", "z", "y_um", "x_um", "area_um2", *(f"mean_{n}" for n in names)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+@makes("tables/nuclei.csv")
+def find_nuclei(
+    image: NDArray[Any],
+    channel: int = 0,
+    *,
+    pixel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    channels: Sequence[str] | None = None,
+    diameter: float = 11.0,
+) -> pd.DataFrame:
+    """`segment_nuclei`, then `measure_nuclei`: a table straight from an image."""
+    labels = segment_nuclei(image, channel, pixel_size=pixel_size, diameter=diameter)
+    return measure_nuclei(labels, image, pixel_size=pixel_size, channels=channels)
+
+
+@makes("image", of="well")
+def analyse_nuclei(
+    images: dict[str, NDArray[Any]],
+    *,
+    pixel_size: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    channels: Sequence[str] = (),
+    channel: int | str = 0,
+    diameter: float = 11.0,
+) -> dict[str, Any]:
+    """All of it for a well: even illumination, label images of the nuclei, their table.
+
+    Args:
+        images: field -> ``(t, c, z, y, x)``.
+        pixel_size: micrometres ``(z, y, x)``.
+        channels: names.
+        channel: index or name of the one with the nuclear stain.
+        diameter: of a typical nucleus in micrometres.
+
+    Returns:
+        ``image`` and ``labels/nuclei`` by field, and ``tables/nuclei.csv``.
+    """
+    import pandas as pd
+
+    if isinstance(channel, str):
+        if channel not in channels:
+            raise MismatchError(f"no channel {channel!r}; there are {', '.join(channels)}")
+        channel = list(channels).index(channel)
+    even = even_illumination(images)
+    labels, tables = {}, []
+    for field, image in even.items():
+        nuclei = segment_nuclei(image, channel, pixel_size=pixel_size, diameter=diameter)
+        table = measure_nuclei(nuclei, image, pixel_size=pixel_size)
+        table.insert(0, "field", field)
+        labels[field] = nuclei
+        tables.append(table)
+    rows = pd.concat(tables, ignore_index=True)
+    return {"image": even, "labels/nuclei": labels, "tables/nuclei.csv": rows}
 
 
 def _nuclei_of_plane(plane: NDArray[np.float64], diameter: float) -> NDArray[Any]:

@@ -60,7 +60,7 @@ def _nothing_but(folder: Path, *names: str) -> None:
 def test_a_wrong_scheme_lists_the_known_ones(run: Run, command: str) -> None:
     status, error = run(command, "zar:///data/p.zarr")
     assert status == 2
-    _one_line(error, "zar:///data/p.zarr", "az:, disk:, gs:, memory:, s3:, zarr:")
+    _one_line(error, "zar:///data/p.zarr", "az:, disk:, gs:, memory:, omero:, s3:, zarr:")
 
 
 def test_a_wrong_scheme_of_a_target_changes_nothing(run: Run, raw: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def assert_one_line(err):
         (["cp", "disk:nothing", "disk:copy"], 1, "disk:nothing"),
         (["info", "zarr:{plate}/Z/77"], 1, "Z/77"),
         (["info", "zarr:{plate}/A/1/0?c=Cy5"], 1, "Cy5"),
-        (["info", "nix:///a"], 2, "there are az:, disk:, gs:, memory:, s3:, zarr:"),
+        (["info", "nix:///a"], 2, "there are az:, disk:, gs:, memory:, omero:, s3:, zarr:"),
         (["info", "zarr://two/slashes"], 2, "two slashes"),
         (["info", "zarr:a.zarr/../b"], 2, "'..'"),
         (["info", "memory:a"], 2, "'//'"),

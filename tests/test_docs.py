@@ -20,6 +20,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*DOCS.rglob("*.md")])
 ELSEWHERE = {
     "docs/object-stores.md": "tests/objects/test_docs.py",  # on a local S3 server
+    "docs/prefect.md": "tests/flows/test_docs.py",  # with a server
+    "docs/omero.md": "tests/omero/test_omero_docs.py",  # with a loopback OMERO server
     "docs/troubleshooting.md": "tests/test_docs.py",  # block by block, below
 }
 """Pages whose blocks another test runs."""
@@ -116,7 +118,17 @@ def _commands(group: Any, start: str = "") -> dict[str, Any]:
 def test_every_command_and_option_is_documented_with_an_example():
     page = (DOCS / "cli.md").read_text()
     commands = _commands(typer.main.get_command(app))
-    assert {"backends", "info", "ls", "cp", "check", "report", "serve", "demo"} <= set(commands)
+    assert {
+        "backends",
+        "info",
+        "ls",
+        "cp",
+        "check",
+        "report",
+        "serve",
+        "deploy run",
+        "demo",
+    } <= set(commands)
     sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     for name, command in commands.items():
         assert name in sections, f"docs/cli.md has no section '## {name}'"

@@ -18,15 +18,15 @@ MOST_LINES = 420
 # From the ground up. A module imports from floors below its own, and from its own.
 FLOORS = [
     {"_version", "errors", "redaction", "settings"},
-    {"uri", "hcs"},
+    {"credentials", "uri", "hcs"},
     {"contracts"},
     {"registry"},
     {"api", "metadata", "steps"},
     {"backends"},
     {"transfer", "testing"},
-    {"report", "serve"},
+    {"report", "serve", "snakemake"},
     {"flows"},
-    {"demo"},
+    {"demo", "omero_cli"},
     {"cli"},
 ]
 SHARED_BY_BACKENDS = {
@@ -132,6 +132,12 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert _loaded_by(code) & HEAVY == set()
 
 
+def test_importing_the_flows_does_not_load_prefect() -> None:
+    """The command line imports them; only what is used is loaded."""
+    code = "import polystore_flows.cli, polystore_flows.flows as f; dir(f)"
+    assert "prefect" not in _loaded_by(code)
+
+
 def test_importing_the_plugin_loads_neither_zarr_numpy_nor_prefect() -> None:
     """Snakemake imports every plugin at every start. What its own interface loads is not ours."""
     theirs = _loaded_by("import snakemake_interface_storage_plugins.storage_object")
@@ -141,11 +147,13 @@ def test_importing_the_plugin_loads_neither_zarr_numpy_nor_prefect() -> None:
 
 def test_every_public_name_is_there_and_documented() -> None:
     import polystore_flows as ps
+    import polystore_flows.flows as flows
 
-    for name in ps.__all__:
-        value = getattr(ps, name)
-        if callable(value):
-            assert value.__doc__, name
-    assert set(ps.__all__) <= set(dir(ps))
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        ps.nothing  # noqa: B018
+    for module in (ps, flows):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value):
+                assert value.__doc__, name
+        assert set(module.__all__) <= set(dir(module))
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            module.nothing  # noqa: B018

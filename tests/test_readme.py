@@ -63,6 +63,31 @@ def test_the_snakefile_runs_on_tiffs_and_on_ome_zarr(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again[well].image(0).read(), array)
 
 
+@pytest.mark.slow
+def test_the_prefect_flow_runs_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+    """As a script, since its processes read it again; Prefect starts a server for it."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "raw").mkdir()
+    for well in ("B02", "B03", "C02"):
+        plane = rng.integers(0, 4000, (32, 48), "uint16")
+        tifffile.imwrite(tmp_path / "raw" / f"{well}_s1_w1.tif", plane)
+    (tmp_path / "flow.py").write_text(_block("## In a Prefect flow"))
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "flow.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PREFECT_HOME": str(tmp_path / "home"), "PREFECT_API_URL": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "process disk:" not in done.stderr
+    raw, plate = ps.open_plate(f"disk:{tmp_path}/raw"), ps.open_plate(tmp_path / "plate.zarr")
+    assert plate.wells == raw.wells
+    expected = gaussian_filter(raw["B/2"].image(0).read(), (0, 0, 0, 3, 3))
+    np.testing.assert_array_equal(plate["B/2"].image(0).read(), expected)
+
+
 def _snakemake(folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -42,6 +42,23 @@ class DiskBackend(FileBackend):
         with os_errors(place):
             return sorted(n for n in os.listdir(place.path) if not is_temporary(n))  # noqa: PTH208
 
+    def scan(self, directory: Identifier) -> dict[str, Stat | None]:
+        """Names of what lies directly in `directory`, links followed; of files what `stat` tells.
+
+        From one listing; links that do not resolve and our temporaries are left out.
+        """
+        place = self._place(directory)
+        found: dict[str, Stat | None] = {}
+        with os_errors(place), os.scandir(place.path) as entries:
+            for entry in entries:
+                if is_temporary(entry.name):
+                    continue
+                if entry.is_dir():
+                    found[entry.name] = None
+                elif (status := _stat_or_none(Path(entry.path))) is not None:
+                    found[entry.name] = Stat("file", status.st_size, status.st_mtime)
+        return found
+
     def is_symlink(self, path: Identifier) -> bool:
         """Whether `path` is a link, resolving or not."""
         return Path(self._place(path).path).is_symlink()
@@ -193,6 +210,9 @@ class DiskBackend(FileBackend):
                 is_file = found is not None and modes.S_ISREG(found.st_mode)
             if is_file:
                 yield inner
+
+    def _touch(self, place: Place) -> None:
+        os.utime(place.path)
 
     def _delete_all(self, place: Place) -> None:
         target = Path(place.path)

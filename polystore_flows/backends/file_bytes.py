@@ -80,6 +80,10 @@ class ByteFiles(StorageBackend, ByteStore):
     def _delete_all(self, place: Place) -> None:
         """Remove a file, link or directory with all below it."""
 
+    def _touch(self, place: Place) -> None:
+        """Make a file or directory look written now."""
+        raise io.UnsupportedOperation("this backend cannot change times")
+
     def open_binary(self, identifier: Identifier) -> BinaryIO:
         """Open a file for reading; seekable. The caller closes it.
 

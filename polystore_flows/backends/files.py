@@ -141,6 +141,30 @@ class FileBackend(ByteFiles, PlateStore):
         with os_errors(place, writing=True):
             self._delete_all(place)
 
+    def touch(self, path: Identifier) -> None:
+        """Make a file, a directory or a part of a plate look written now; links are followed.
+
+        Of a part the last file is touched: it is as new as the newest of them.
+        """
+        place = self._place(path)
+        part = self._part(place, unless=self._known(place) is not None)
+        if part is not None and self._has_part(place):
+            folder_plate().touch_part(self, part.root, part.address)
+            return
+        with os_errors(place, writing=True):
+            if self._kind(place) is None:
+                raise FileNotFoundError(errno.ENOENT, "is not there")
+            self._touch(place)
+
+    def survey(self, uri: Identifier, kind: str) -> dict[str, float] | None:
+        """Wells and fields of a plate in a folder with their times, from two listings."""
+        if kind != "image":
+            return None
+        text = self._plate_text(uri)
+        times = {path: stat.mtime for path, stat in self.stat_files(text).items()}
+        found: dict[str, float] = folder_plate().survey_images(self, text, times)
+        return found
+
     def open_plate(self, uri: Identifier, mode: Mode = "r") -> Plate:
         """Open a folder of images as a plate; see the contract."""
         plate: Plate = folder_plate().open_folder_plate(self, self._plate_text(uri), mode)

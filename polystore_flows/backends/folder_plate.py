@@ -348,6 +348,25 @@ def delete_part(backend: Any, root_uri: str, address: Address) -> None:
     plate.folder.delete(files[::-1])
 
 
+def touch_part(backend: Any, root_uri: str, address: Address) -> None:
+    """Make a part look written now: it is as new as the newest of its files."""
+    plate = _at_hand(backend, root_uri)
+    backend.touch(plate.folder.at(_files(plate, address)[-1]))
+
+
+def survey_images(backend: Any, root_uri: str, times: Mapping[str, float]) -> dict[str, float]:
+    """Wells and fields -> the newest of the `times` of their files, of which none is missing."""
+    plate = _at_hand(backend, root_uri)
+    found: dict[str, float] = {}
+    for well in plate.wells:
+        for field in plate[well].fields:
+            files = plate.field_image(well, field).all_files()
+            if all(file in times for file in files):
+                found[f"{well}/{field}"] = newest = max(map(times.__getitem__, files))
+                found[well] = max(found.get(well, 0.0), newest)
+    return found
+
+
 def _folder(backend: Any, uri_text: str) -> tuple[Folder, str | None]:
     uri = parse_uri(uri_text)
     if uri.scheme != backend._backend_type:  # a path without a scheme

@@ -22,7 +22,7 @@ from .file_bytes import Place, os_errors
 from .files import FileBackend
 
 _MOST_LINKS = 40
-_versions = count()
+_versions = count(time.time_ns())  # an ETag that was kept must not be met in the next process
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +251,15 @@ class MemoryBackend(FileBackend, DocumentStore):
                     elif isinstance(node, _File) or self._leads_to_file(node):
                         found.append(prefix + name)
             return found
+
+    def _touch(self, place: Place) -> None:
+        with self._lock:
+            node = self._find(place.path)
+            if isinstance(node, _Folder):
+                node.mtime = time.time()
+            else:
+                assert isinstance(node, _File)  # links were followed
+                self._write(node.data, place, overwrite=True)
 
     def _delete_all(self, place: Place) -> None:
         with self._lock:

@@ -16,7 +16,10 @@ from ..errors import AddressError, PolystoreError, UnknownBackendError, URIError
 from . import check, copy, demo, look, report, serve
 from .output import INTERRUPTED, fail
 
-LATER: dict[str, tuple[str, str]] = {}
+LATER = {
+    "deploy": ("polystore_flows.flows.cli:app", "Run flows on a schedule, on an event, elsewhere."),
+    "omero": ("polystore_flows.omero_cli:app", "Start, try and look at OMERO servers."),
+}
 """Groups of commands that are imported when they are asked for: name -> ``module:app``, help."""
 
 # Typer bundles Click or imports it, depending on its version: find the base of usage errors.

@@ -121,7 +121,7 @@ def display_window(pixels: NDArray[Any]) -> tuple[float, float]:
     So a few hot pixels do not make the rest black. Of large images only some pixels are looked at.
 
     Args:
-        pixels: ``(t, z, y, x)``, any integer or float dtype.
+        pixels: ``(…, y, x)``, any integer or float dtype.
     """
     import numpy as np
 

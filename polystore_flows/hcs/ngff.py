@@ -1,11 +1,12 @@
 """The model of a plate as OME-NGFF JSON, 0.4 and 0.5, both ways.
 
-Documents are made and read with the models of ome-zarr-models, the package in which ome-zarr
-keeps the specification (https://ngff.openmicroscopy.org/0.4/ and …/0.5/). ``ome_zarr.writer``
-itself is not used, because it writes attributes straight into a store that other processes
-read, and because every job would import it, which takes 2.1 s (it loads Dask and scikit-image)
-where the models take 0.3 s beside zarr. What the models do not check, and readers need, is
-checked here: indices, the full physical grid, ``field_count``.
+Documents are made with the models of ome-zarr-models, the package in which ome-zarr keeps the
+specification (https://ngff.openmicroscopy.org/0.4/ and …/0.5/), and images are read with them.
+``ome_zarr.writer`` itself is not used, because it writes attributes straight into a store that
+other processes read, and because every job would import it, which takes 2.1 s (it loads Dask and
+scikit-image) where the models take 0.3 s beside zarr. Plates and wells are read by hand: workflow
+engines ask about them without needing zarr, which takes a second to import. What the models do not
+check, and readers need, is checked here: indices, the full physical grid, ``field_count``.
 
 An *attributes* dictionary is what zarr calls the attributes of a group: in 0.5 all of NGFF lies
 under its key ``ome``, in 0.4 at its top.
@@ -29,6 +30,7 @@ from .zarr_config import Version as Version
 
 Attributes = dict[str, Any]
 
+_NAME = re.compile(r"[A-Za-z0-9]+")
 _AXIS_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 # UDUNITS-2 names that NGFF lists for lengths -> micrometres
 _MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "centimeter": 1e4,
@@ -140,27 +142,37 @@ def read_plate(attributes: Mapping[str, Any], where: str) -> PlateDocument:
         CorruptMetadataError: they describe none, or contradict themselves.
     """
     version = version_of(attributes, where)
-    body = dict(attributes["ome"] if version == "0.5" else attributes)
-    stored: Any = body.get("plate")
-    listed = stored.get("wells") if isinstance(stored, dict) else None
-    if isinstance(listed, list) and listed:
-        # The model takes 9 ms for 1536 wells and looks for less than is looked for below.
-        body["plate"] = stored | {"version": version, "wells": listed[:1]}
-    plate = _read("hcs", "HCSAttrs", version, body, where).plate
-    layout = Layout(tuple(r.name for r in plate.rows), tuple(c.name for c in plate.columns))
-    wells = _wells(layout, listed or [], where)
-    imaged = plate.acquisitions or ()
-    times = tuple(Acquisition(a.id, a.name or str(a.id)) for a in imaged)
-    most = tuple(a.maximumfieldcount for a in imaged)
-    return PlateDocument(
-        layout,
-        wells,
-        plate.name or "",
-        plate.field_count or 1,
-        version,
-        times,
-        () if None in most else most,
-    )
+    plate = (attributes["ome"] if version == "0.5" else attributes).get("plate")
+    start = f"{where} is not valid NGFF {version}: plate"
+    if not isinstance(plate, dict):
+        raise CorruptMetadataError(f"{start} is no object")
+    layout = Layout(*(_names(plate.get(key), f"{start}.{key}") for key in ("rows", "columns")))
+    name, count = plate.get("name") or "", plate.get("field_count", 1)
+    if not isinstance(name, str) or not isinstance(count, int) or count < 1:
+        raise CorruptMetadataError(f"{start}: its name is no text or its field_count no number")
+    try:
+        imaged = list(plate.get("acquisitions") or ())
+        times = tuple(Acquisition(int(a["id"]), str(a.get("name") or a["id"])) for a in imaged)
+        most = tuple(a.get("maximumfieldcount") for a in imaged)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CorruptMetadataError(f"{start}.acquisitions: each needs an id") from error
+    wells = _wells(layout, plate.get("wells") or (), where)
+    return PlateDocument(layout, wells, name, count, version, times, () if None in most else most)
+
+
+def _names(listed: Any, where: str) -> tuple[str, ...]:
+    """Names of the `listed` rows or columns."""
+    try:
+        names = tuple(entry["name"] for entry in listed)
+    except (KeyError, TypeError):
+        names = ()
+    if not names or len(set(names)) != len(names) or not all(map(_is_name, names)):
+        raise CorruptMetadataError(f"{where} lists no names of letters and digits, each once")
+    return names
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _wells(layout: Layout, listed: Sequence[Any], where: str) -> tuple[str, ...]:
@@ -210,9 +222,19 @@ def well_attributes(fields: Mapping[str, int | None], version: Version) -> Attri
 def read_well(attributes: Mapping[str, Any], where: str) -> dict[str, int | None]:
     """Paths of the fields of a well, in the stored order, with the ids of their acquisitions."""
     version = version_of(attributes, where)
-    body = attributes["ome"] if version == "0.5" else attributes
-    well = _read("well", "WellAttrs", version, body, where).well
-    return {image.path: image.acquisition for image in well.images}
+    well: Any = (attributes["ome"] if version == "0.5" else attributes).get("well")
+    try:
+        fields = {image["path"]: image.get("acquisition") for image in well["images"]}
+        whole = len(fields) == len(well["images"]) > 0
+    except (KeyError, TypeError, AttributeError):
+        fields, whole = {}, False
+    numbered = all(isinstance(number, int | None) for number in fields.values())
+    if not whole or not numbered or not all(map(_is_name, fields)):
+        raise CorruptMetadataError(
+            f"{where} is not valid NGFF {version}: well.images needs a path of letters and digits "
+            "for each field, and no acquisition or its id"
+        )
+    return fields
 
 
 def image_attributes(

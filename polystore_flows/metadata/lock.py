@@ -120,6 +120,11 @@ def hold_lock(
 class Hold:
     """One use of a lock file.
 
+    Args:
+        path: The lock file.
+        lends: Whether calls of the same owner that `borrow` may work under this lock.
+        owner: Who must not wait for itself; by default the calling thread.
+
     Attributes:
         path: The lock file.
         dirty: An earlier holder may have crashed: there may be something to sweep.
@@ -129,7 +134,7 @@ class Hold:
         doubt: The id of this holder's update if another took it and fell silent.
     """
 
-    def __init__(self, path: Path, lends: bool) -> None:
+    def __init__(self, path: Path, lends: bool, owner: object = None) -> None:
         self.path = path
         self.dirty = self.noted = False
         self.notes = notes.Notes()
@@ -139,7 +144,7 @@ class Hold:
         self._lends = lends
         self._file: Descriptor | None = None
         self._key = (-1, -1)
-        self._thread = threading.get_ident()
+        self._owner = owner or threading.get_ident()
         self._locked = self._crashed = False
 
     @property
@@ -256,7 +261,7 @@ class Hold:
         if self._key[0] not in _proven:
             mounts.check(self.path, self._key[0])
         self.queue = Queue.of(self._key)
-        return owner if owner and owner.held and owner._thread == self._thread else None
+        return owner if owner and owner.held and owner._owner == self._owner else None
 
     def _try(self) -> bool:
         """Lock the open file; False if it is locked, or had to be closed."""

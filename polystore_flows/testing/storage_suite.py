@@ -151,6 +151,17 @@ class StorageBackendSuite(DirectorySuite, LinkSuite, DataSourceSuite):
         with pytest.raises(NotFoundError, match="missing"):
             rig.backend.stat(rig.path(f"missing{rig.suffixes[0]}"))
 
+    def test_touch_makes_a_file_look_newer_and_keeps_what_it_holds(self, rig: Rig) -> None:
+        name, data = next(iter(rig.stored().items()))
+        before, deadline = rig.backend.stat(name), time.monotonic() + 10
+        while rig.backend.stat(name).mtime <= before.mtime and time.monotonic() < deadline:
+            time.sleep(0.05)  # an object store counts whole seconds
+            rig.backend.touch(name)
+        assert rig.backend.stat(name).mtime > before.mtime
+        assert same(rig.backend.load(name), data)
+        with pytest.raises(FileNotFoundError):
+            rig.backend.touch(rig.path("missing" + rig.suffixes[0]))
+
     def test_delete_removes_and_says_so_when_there_is_nothing(self, rig: Rig) -> None:
         for delete in (rig.backend.delete, rig.backend.delete_all):
             path, _ = _file(rig)

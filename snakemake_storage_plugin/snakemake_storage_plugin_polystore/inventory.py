@@ -5,26 +5,33 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from snakemake_interface_storage_plugins.io import (
-    WILDCARD_REGEX,
-    IOCacheStorageInterface,
-    Mtime,
-    get_constant_prefix,
-)
+from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, Mtime
 
-import polystore_flows as ps
-from polystore_flows.errors import NotFoundError, PolystoreError, UnknownLayoutError
-from polystore_flows.hcs.address import TEXT_SUFFIXES, parse_well
+from polystore_flows.errors import NotFoundError, PolystoreError
+from polystore_flows.hcs.address import parse_well
+from polystore_flows.registry import backend_for, plate_store_for
 
-from .local import local_suffix
-from .query import Query, parse_query, without_constraints
+from .answers import Answers
+from .query import Query, parse_query
+from .stores import is_marked
 
-if TYPE_CHECKING:
-    from polystore_flows.hcs.plate import Plate
+_SURVEYS = {"well": "image", "field": "image", "label": "label", "file": "file"}
+_IN_WELL = re.compile(r"([A-Za-z0-9]+/[A-Za-z0-9]+)(/.*)?")
+_SURVEYED_FILE = re.compile(r"[^/]+|tables/.+|[^/]+/[^/]+/(tables/.+|[^/]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that a listing shows."""
+
+    spellings: tuple[str, ...]
+    """Queries by which it may be asked for."""
+    place: str
+    """See ``Query.place``."""
+    mtime: float | None = None
+    size: int | None = None
 
 
 def listing_of(query: str) -> str | None:
@@ -34,24 +41,36 @@ def listing_of(query: str) -> str | None:
     folders too, has none, nor has a well in an unusual spelling.
     """
     parsed = parse_query(query)
-    if parsed.kind == "path":
-        return f"{_folder_of(query)}*"
     address = parsed.address
-    if parsed.on_disk or address is None or not address.planes.is_all:
+    if address is None:
+        return f"{_folder_of(query)}*"
+    if parsed.among_files or parsed.kind not in _SURVEYS or not address.planes.is_all:
         return None
-    usual = address.well is not None and f"{query}/".startswith(
-        tuple(f"{parsed.plate}/{spelling}/" for spelling in _spellings(str(address.well)))
-    )
-    return f"{parsed.plate} {parsed.kind}s" if parsed.kind in ("well", "field") and usual else None
+    inner = query.removeprefix(parsed.plate).lstrip("/")
+    if address.file is not None:
+        usual = bool(_SURVEYED_FILE.fullmatch(inner)) and any(
+            inner == spelling for spelling in _spellings(inner)
+        )
+    else:
+        usual = any(f"{inner}/".startswith(f"{s}/") for s in _spellings(str(address.well)))
+    return f"{parsed.plate} {_SURVEYS[parsed.kind]}s" if usual else None
 
 
-def take(query: str, cache: IOCacheStorageInterface, key: Callable[[str], str]) -> None:
-    """Fill `cache` from the one listing that tells of `query`.
+def take(
+    query: str,
+    cache: IOCacheStorageInterface,
+    key: Callable[[str], str],
+    answers: Answers,
+    latest: float,
+) -> None:
+    """Fill `cache` and `answers` from the one listing that tells of `query`.
 
     Args:
         query: without wildcards.
         cache: Snakemake's; left alone once its time is used up.
-        key: local suffix -> key in the cache.
+        key: query or name of a listing -> key in the cache.
+        answers: ours.
+        latest: a time after this is left for ``mtime`` to refuse.
 
     Raises:
         PolystoreError: the plate cannot be read; one that is missing holds nothing.
@@ -59,76 +78,68 @@ def take(query: str, cache: IOCacheStorageInterface, key: Callable[[str], str]) 
     if getattr(cache, "remaining_wait_time", 1) <= 0:
         return
     parsed = parse_query(query)
+    if parsed.address is not None and parsed.kind not in _SURVEYS:
+        return
     done: set[str] = getattr(cache.exists_in_storage, "has_inventory", set())
-    name = listing_of(query)
-    listing = key(name or f"{parsed.plate} {parsed.kind}s, some")
-    if listing in done or parsed.kind not in ("path", "well", "field"):
+    listing = key(listing_of(query) or f"{parsed.plate} {_SURVEYS[parsed.kind]}s, some")
+    if listing in done:
         return
     started = time.monotonic()
-    for found, status in _list(query, parsed):
-        place = key(local_suffix(found))
-        cache.exists_in_storage[place] = True
-        if status is not None:
-            cache.mtime[place] = Mtime(storage=status[0])
-            cache.size[place] = status[1]
+    for found in _listed(query, parsed):
+        answers.found(found.place)
+        for spelling in found.spellings:
+            place = key(spelling)
+            cache.exists_in_storage[place] = True
+            if found.mtime is not None and found.mtime <= latest:
+                cache.mtime[place] = Mtime(storage=found.mtime)
+            if found.size is not None:
+                cache.size[place] = found.size
     done.add(listing)
     if hasattr(cache, "remaining_wait_time"):
         cache.remaining_wait_time -= time.monotonic() - started
 
 
-def candidates(pattern: str) -> list[str]:
-    """Queries without wildcards that `pattern` stands for.
-
-    In a plate a wildcard stands for one part (row, column, field …), and ``{well}`` for row and
-    column; where that fits nothing, each for as many parts as it takes. On disk that is so for
-    files and folders; a folder of images is looked at as a plate if no file fits.
-    """
-    plate = _plate_of(without_constraints(pattern))
-    if pattern.startswith(("disk:", "file:")):
-        matches = _regex(pattern).fullmatch
-        return [text for text in _walk(pattern) if matches(text)] or _parts(pattern, [plate])
-    plates = [plate]
-    if "{" in plate:
-        matches = _regex(plate).fullmatch
-        plates = [text for text in _walk(plate, until=".zarr") if matches(text)]
-    return plates if plate == without_constraints(pattern) else _parts(pattern, plates)
+def refresh(query: str, answers: Answers) -> None:
+    """Renew `answers` that are outdated from the listing that tells of `query`, if one does."""
+    parsed = parse_query(query)
+    if listing_of(query) is not None or parsed.kind in _SURVEYS:
+        for found in _listed(query, parsed):
+            answers.found(found.place)
 
 
-def _list(query: str, parsed: Query) -> Iterator[tuple[str, tuple[float, int] | None]]:
-    if parsed.kind == "path":
-        yield from _list_folder(_folder_of(query), Path(parsed.uri.path).parent)
+def _listed(query: str, parsed: Query) -> Iterator[Found]:
+    if parsed.address is None:
+        yield from _list_folder(_folder_of(query))
         return
     try:
-        plate = ps.open_plate(parsed.plate)
+        times = plate_store_for(parsed.plate).survey(parsed.plate, _SURVEYS[parsed.kind])
     except NotFoundError:
         return
     except PolystoreError:
-        if parsed.on_disk:  # a folder that happens to be called like a well
+        if parsed.among_files:  # a folder that happens to be called like a well
             return
         raise
-    for well in plate.wells:
-        paths = [well]
-        if parsed.kind == "field":
-            paths = [f"{well}/{field}" for field in plate[well].fields]
-        for path in paths:
-            try:
-                status = ps.stat(f"{parsed.plate}/{path}")
-            except NotFoundError:  # removed just now
-                continue
-            for spelling in {well, *_spellings(well)}:
-                text = f"{parsed.plate}/{spelling}{path.removeprefix(well)}"
-                yield text, (status.mtime, status.size)
+    plate = parse_query(parsed.plate).place
+    for path, mtime in (times or {}).items():
+        spellings = _spellings(path)
+        yield Found(
+            tuple(f"{parsed.plate}/{s}" for s in spellings), f"{plate}/{spellings[0]}", mtime
+        )
 
 
-def _list_folder(start: str, folder: Path) -> Iterator[tuple[str, tuple[float, int] | None]]:
-    """Queries of what lies in `folder`; a folder's own time is left for the backend to tell."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        try:
-            status = entry.stat()
-        except FileNotFoundError:  # a link that does not resolve
+def _list_folder(start: str) -> Iterator[Found]:
+    """What lies in the folder `start`; a folder's own time is left for its store to tell."""
+    folder = f"{start}." if start.endswith(":") else start.rstrip("/")
+    try:
+        entries = backend_for(folder).scan(folder)
+    except NotFoundError:
+        return
+    for name, stat in entries.items():
+        query = f"{start}{name}"
+        if stat is None and is_marked(query):
             continue
-        known = None if entry.is_dir() else (status.st_mtime, status.st_size)
-        yield f"{start}{entry.name}", known
+        place = parse_query(query).place
+        yield Found((query,), place, stat and stat.mtime, stat and stat.size)
 
 
 def _folder_of(query: str) -> str:
@@ -137,85 +148,11 @@ def _folder_of(query: str) -> str:
     return head + slash if slash else query.partition(":")[0] + ":"
 
 
-def _spellings(well: str) -> tuple[str, ...]:
-    address = parse_well(well)
-    return f"{address.row}/{address.column}", f"{address.row}/{address.column.zfill(2)}"
-
-
-def _plate_of(pattern: str) -> str:
-    """The start of `pattern` that names the plate, or the plates."""
-    end = re.search(r"\.zarr(?=/|$)", pattern, re.IGNORECASE)
-    if end is not None:
-        return pattern[: end.end()]
-    return str(get_constant_prefix(pattern, strip_incomplete_parts=True)).rstrip("/")
-
-
-def _walk(pattern: str, until: str | None = None) -> Iterator[str]:
-    """Queries of all files and folders below the constant start of `pattern`.
-
-    Links and folders whose name ends in `until` are not entered.
-    """
-    start = _folder_of(get_constant_prefix(pattern))
-    todo = [(start, Path(start.partition(":")[2].removeprefix("//") or "."))]
-    while todo:
-        text, folder = todo.pop()
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            yield f"{text}{entry.name}"
-            whole = entry.is_symlink() or (until and entry.name.lower().endswith(until))
-            if entry.is_dir() and not whole:
-                todo.append((f"{text}{entry.name}/", entry))
-
-
-def _parts(pattern: str, uris: list[str]) -> list[str]:
-    """Queries of parts of the plates `uris`: of the first kind that fits `pattern` at all."""
-    plates = {}
-    for uri in uris:
-        with suppress(NotFoundError, UnknownLayoutError):  # holds nothing; a folder of no plate
-            plates[uri] = ps.open_plate(uri)
-    kinds = (
-        [_wells, _fields, _labels, _files] if "/labels/" in pattern else [_wells, _fields, _files]
-    )
-    for strict in (True, False):
-        matches = _regex(pattern, strict=strict).fullmatch
-        for kind in kinds:
-            found = (f"{uri}/{path}" for uri, plate in plates.items() for path in kind(uri, plate))
-            fitting = [text for text in found if matches(text)]
-            if fitting:
-                return fitting
-    return []
-
-
-def _wells(_: str, plate: Plate) -> Iterator[str]:
-    yield from plate.wells
-
-
-def _fields(_: str, plate: Plate) -> Iterator[str]:
-    for well in plate.wells:
-        yield from (f"{well}/{field}" for field in plate[well].fields)
-
-
-def _labels(_: str, plate: Plate) -> Iterator[str]:
-    for well in plate.wells:
-        for field in plate[well].fields:
-            names = plate[well].image(field).labels
-            yield from (f"{well}/{field}/labels/{name}" for name in names)
-
-
-def _files(uri: str, _: Plate) -> Iterator[str]:
-    root = ps.parse_uri(uri).path
-    for found in ps.list_files(uri, extensions=TEXT_SUFFIXES, recursive=True):
-        yield ps.parse_uri(found).path.removeprefix(f"{root}/")
-
-
-def _regex(pattern: str, *, strict: bool = False) -> re.Pattern[str]:
-    """What `pattern` matches; if `strict`, a wildcard stands for one part, ``{well}`` for two."""
-    parts, last, seen = [], 0, set()
-    for match in WILDCARD_REGEX.finditer(pattern):
-        name = match["name"]
-        one = "[^/]+/[^/]+" if name == "well" else "[^/]+"
-        inside = match["constraint"] or (one if strict else ".+")
-        parts.append(re.escape(pattern[last : match.start()]))
-        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{inside})")
-        seen.add(name)
-        last = match.end()
-    return re.compile("".join([*parts, re.escape(pattern[last:])]))
+def _spellings(path: str) -> tuple[str, ...]:
+    """`path` below a plate with its well as ``B/3``, as it stands, and as ``B/03``."""
+    match = _IN_WELL.fullmatch(path)
+    if match is None or not match[1].partition("/")[2].isdecimal():
+        return (path,)
+    well, below = parse_well(match[1]), match[2] or ""
+    texts = (str(well), match[1], f"{well.row}/{well.column.zfill(2)}")
+    return tuple(f"{text}{below}" for text in dict.fromkeys(texts))

@@ -1,33 +1,37 @@
 """Local paths of queries, and how links and copies come to lie there.
 
-A local path is made of the query's text alone, once or twice, so that it commutes with Snakemake's
-filling in of wildcards, whatever their values::
+A local path is the query's text twice, so that it commutes with Snakemake's filling in of
+wildcards, whatever their values, and ends in the name that programs look at::
 
-    zarr:///d/p.zarr/B/03/0      zarr/abs/d/p.zarr/B/03/0/@.zarr
-    zarr:///d/p.zarr/tables/a.csv     zarr/abs/d/p.zarr/tables/a.csv/@.csv
-    disk:raw/a.tif               disk/rel/raw/a.tif/@/raw/a.tif
+    zarr:///d/p.zarr/B/03/0     zarr/abs/d/p.zarr/B/03/0/@/d/p.zarr/B/03/0
+    disk:raw/a.tif              disk/rel/raw/a.tif/@/raw/a.tif
 
-As no query has a part ``@`` or ``@.…``, no local path lies inside another: a linked plate or
-folder never has the local copy of something else in it, whose removal would remove the source.
+As no query has a part ``@``, no local path lies inside another: a linked plate or folder never has
+the local copy of something else in it, whose removal would remove the source.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-import uuid
-from pathlib import Path, PurePosixPath
-
-from polystore_flows.hcs.address import TEXT_SUFFIXES
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 
 from .query import without_constraints
 
 TIMESTAMP = ".snakemake_timestamp"
 """Snakemake's own file in folders that are outputs; never stored."""
 
+MOST_HASHED = 1_000_000
+"""Bytes up to which Snakemake compares checksums by default."""
+
 _FICLONE = 0x40049409  # linux/fs.h: let one file share the blocks of another
 
 
+@lru_cache(maxsize=65536)
 def local_suffix(query: str) -> str:
     """Where the local copy of `query`, which may hold wildcards, lies below the local prefix."""
     scheme, _, rest = query.partition(":")
@@ -37,21 +41,13 @@ def local_suffix(query: str) -> str:
         place, path = "at", rest[2:]
     else:
         place, path = "rel", rest
-    plain = without_constraints(path)
-    suffix = PurePosixPath(plain).suffix
-    if scheme in ("disk", "file"):
-        leaf = f"@/{plain}"  # the name as it is, for programs that look at it
-    else:
-        leaf = f"@{suffix if suffix.lower() in TEXT_SUFFIXES else '.zarr'}"
-    return f"{scheme}/{place}/{path}/{leaf}"
+    return f"{scheme}/{place}/{path}/@/{without_constraints(path)}"
 
 
 def link(source: Path, target: Path) -> None:
     """Make `target` a symbolic link to `source`; what was at `target` is replaced."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = _beside(target)
-    staged.symlink_to(source.absolute())
-    _put(staged, target)
+    with staged(target) as new:
+        new.symlink_to(source.absolute())
 
 
 def copy(source: Path, target: Path) -> None:
@@ -65,52 +61,101 @@ def copy(source: Path, target: Path) -> None:
         return
     if origin in place.parents:
         raise OSError(f"{source} cannot be copied into itself, to {target}")
+    with staged(target) as new:
+        if not source.is_dir():
+            _copy_file(source, new)
+            return
+        new.mkdir()
+        for inner in folders_below(source):
+            (new / inner).mkdir()
+        for inner in files_below(source):
+            _copy_file(source / inner, new / inner)
+        _keep_time(source, new)
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A path beside `target`, for what replaces it at the end; nothing is left of a failure.
+
+    Only a folder that is replaced by a folder is away for a moment.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staged = _beside(target)
+    new = _beside(target)
     try:
-        (_copy_tree if source.is_dir() else _copy_file)(source, staged)
-        _put(staged, target)
+        yield new
+        if is_folder(new) or is_folder(target):
+            clear(target)
+        new.replace(target)
     finally:
-        clear(staged)
+        clear(new)
 
 
 def clear(path: Path) -> None:
-    """Remove the local copy at `path`, if there is one; a link is removed, never followed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+    """Remove what is at `path`, if anything is; a link is removed, never followed.
+
+    A folder is gone at once, under a name of its own that no listing of ours shows.
+    """
+    if is_folder(path):
+        aside = _beside(path)
+        path.rename(aside)
+        shutil.rmtree(aside)
     else:
         path.unlink(missing_ok=True)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a real folder is at `path`, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of the files below `folder`, relative to it, links followed; without `TIMESTAMP`."""
+    for inner, names in _walk(folder):
+        yield from (f"{inner}{name}" for name in names if name != TIMESTAMP)
+
+
+def folders_below(folder: Path) -> Iterator[str]:
+    """Paths of the folders below `folder`, relative to it, links followed, outer ones first."""
+    yield from (inner for inner, _ in _walk(folder) if inner)
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum((path / inner).stat().st_size for inner in files_below(path))
+
+
+def checksum(path: Path) -> str | None:
+    """SHA-256 of a file, for Snakemake; None of a folder, and of a file that is long to read."""
+    if path.is_dir() or path.stat().st_size > MOST_HASHED:
+        return None
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `folder` on, as a prefix, and the names of the files in it.
+
+    Raises:
+        OSError: a link leads to a folder that holds it.
+    """
+    todo: list[tuple[str, tuple[Path, ...]]] = [("", ())]
+    while todo:
+        inner, above = todo.pop()
+        here = (folder / inner).resolve()
+        if here in above:
+            raise OSError(f"{folder / inner} is a link to a folder that holds it")
+        names = []
+        for entry in sorted((folder / inner).iterdir()):
+            if entry.is_dir():
+                todo.append((f"{inner}{entry.name}/", (*above, here)))
+            elif entry.exists():
+                names.append(entry.name)
+        yield inner, names
+
+
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex[:12]}")
-
-
-def _put(staged: Path, target: Path) -> None:
-    """Rename `staged` to `target`; only a folder that is replaced is away for a moment."""
-    if target.is_dir() and not target.is_symlink():
-        aside = _beside(target)
-        target.rename(aside)
-        staged.rename(target)
-        shutil.rmtree(aside)
-    elif staged.is_dir() and not staged.is_symlink():
-        target.unlink(missing_ok=True)
-        staged.rename(target)
-    else:
-        staged.replace(target)
-
-
-def _copy_tree(source: Path, target: Path, above: tuple[Path, ...] = ()) -> None:
-    here = source.resolve()
-    if here in above:
-        raise OSError(f"{source} is a link to a folder that holds it")
-    target.mkdir()
-    for entry in source.iterdir():
-        if entry.is_dir():
-            _copy_tree(entry, target / entry.name, (*above, here))
-        elif entry.name != TIMESTAMP:
-            _copy_file(entry, target / entry.name)
-    _keep_time(source, target)
+    return target.with_name(f".{target.name[:80]}-{os.urandom(8).hex()}.tmp")
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from urllib.parse import urlencode
 
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
 
 from polystore_flows.errors import URIError
-from polystore_flows.hcs.address import Address, parse_address, parse_planes, split_plate_path
+from polystore_flows.hcs.address import (
+    TEXT_SUFFIXES,
+    Address,
+    parse_address,
+    parse_planes,
+    split_plate_path,
+)
 from polystore_flows.uri import BackendURI, parse_uri
 
-SCHEMES = ("disk", "file", "zarr", "omero")
-"""Ours, beside ``zarr+s3`` and its like; other plugins claim ``s3:`` and plain paths."""
+OBJECTS = ("s3", "gs", "az")
+"""Claimed by providers that the user named only: other plugins infer them."""
 
+FILES = ("disk", *OBJECTS)
+"""Where an address in a plate may also be a real file or folder."""
+
+_CLAIMED = ("disk", "file", "zarr", *(f"zarr+{scheme}" for scheme in OBJECTS), "omero")
+_KNOWN = ", ".join(f"{scheme}:" for scheme in _CLAIMED)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
-_KNOWN = ", ".join(f"{scheme}:" for scheme in SCHEMES) + " or zarr+s3:"
+_OMERO = re.compile(r"/plate/(\d+|[^/]*\{[^/]*)(/.*)?")
+_LIKELY = {"well": "A/1", "row": "A", "column": "1", "col": "1", "field": "0", "site": "0"}
+"""What wildcards of these names stand for, to tell the kind of a query with wildcards."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Query:
     """A query without wildcards, taken apart."""
 
@@ -35,16 +50,42 @@ class Query:
         return "path" if self.address is None else self.address.kind
 
     @property
-    def on_disk(self) -> bool:
-        """Whether the scheme is ``disk:``, where an address may also be a real folder."""
-        return self.uri.scheme == "disk"
+    def is_array(self) -> bool:
+        """Whether it is a plate or images of one, which jobs best open themselves."""
+        return self.kind not in ("path", "file")
+
+    @property
+    def among_files(self) -> bool:
+        """Whether it lies where an address in a plate may also be a real file or folder."""
+        return self.uri.scheme in FILES
+
+    @cached_property
+    def place(self) -> str:
+        """A name for what it names, the same for all its spellings; for caches."""
+        if self.address is None:
+            root, inner = self.uri.path, ""
+        else:
+            root = self.uri.path[: -len(_inner(self.uri)) or None].rstrip("/")
+            inner = f"/{self.address}".rstrip("/")
+        if self.uri.is_local:
+            return os.path.abspath(root) + inner + self._planes  # noqa: PTH100 (links stay)
+        scheme = self.uri.transport or self.uri.backend
+        return f"{scheme}://{self.uri.authority}{root}{inner}{self._planes}"
+
+    @property
+    def _planes(self) -> str:
+        return f"?{urlencode(sorted(self.uri.query))}" if self.uri.query else ""
 
 
-def refusal(query: str) -> str | None:
+def refusal(query: str, *, named: bool = False) -> str | None:
     """Why `query` cannot be used, or None if it can; it may hold wildcards.
 
     A query has one spelling (no ``//``, ``.`` or trailing slash), so that two queries never
     share a local path.
+
+    Args:
+        query: of a Snakefile.
+        named: whether the user named this plugin, so that queries are ours that others infer.
     """
     text = without_constraints(query)
     match = _SCHEME.fullmatch(text)
@@ -53,7 +94,9 @@ def refusal(query: str) -> str | None:
     scheme, rest = match.groups()
     if scheme in ("memory", "zarr+memory"):
         return "memory belongs to one process and jobs run in others; use disk: or zarr:"
-    if scheme not in SCHEMES and not re.fullmatch(r"zarr\+[a-z0-9]+", scheme):
+    if scheme in OBJECTS and not named:
+        return f"'{scheme}:' is for this plugin only if it is named: storage.polystore(…)"
+    if scheme not in (*_CLAIMED, *OBJECTS):
         return f"the scheme '{scheme}:' is not one of this plugin; use {_KNOWN}"
     try:
         return _bad_path(scheme, rest) or _bad_address(text, parse_uri(text))
@@ -79,13 +122,29 @@ def parse_query(query: str) -> Query:
     try:
         address = parse_address(inner, uri.query)
     except URIError:
-        if uri.scheme != "disk":
+        if uri.scheme not in FILES:
             raise
         address = None
-    if uri.scheme == "disk" and (address is None or address.kind in ("plate", "file")):
+    if uri.scheme in FILES and (address is None or address.kind in ("plate", "file")):
         return Query(uri, query, None)
     whole = query.partition("?")[0]
     return Query(uri, whole.removesuffix(f"/{inner}") if inner else whole, address)
+
+
+def by_reference(query: str) -> bool:
+    """Whether jobs best open `query`, which may hold wildcards: a plate, images, all of OMERO.
+
+    ``{well}``, ``{row}``, ``{column}`` and ``{field}`` stand for what they are called.
+    """
+    if query.startswith("omero:"):
+        return True
+    text = WILDCARD_REGEX.sub(lambda match: _LIKELY.get(match["name"], "0"), query)
+    if not text.startswith(tuple(f"{scheme}:" for scheme in (*FILES, "file"))):
+        return not text.partition("?")[0].lower().endswith(TEXT_SUFFIXES)
+    try:
+        return parse_query(text).is_array
+    except URIError:
+        return False
 
 
 def _inner(uri: BackendURI) -> str:
@@ -105,13 +164,17 @@ def _bad_path(scheme: str, rest: str) -> str | None:
         return "'..' would leave its folder; write the path without it"
     if "" in parts or "." in parts or rest.startswith("////"):
         return f"it has an empty or '.' part; write {example} without '//', '/.' and last '/'"
-    if any(part == "@" or part.startswith("@.") for part in parts):
-        return "names '@' and '@.…' are kept for local copies; rename it"
+    if "@" in parts:
+        return "the name '@' is kept for local copies; rename it"
     return None
 
 
 def _bad_address(text: str, uri: BackendURI) -> str | None:
-    if uri.scheme == "disk":
+    if uri.scheme in OBJECTS and not uri.path:
+        return "it names a whole bucket; name a key in it"
+    if uri.backend == "omero" and not _OMERO.fullmatch(f"/{uri.path.strip('/')}"):
+        return "it names no plate; write for example omero://host/plate/12/B/03/0"
+    if uri.scheme in FILES:
         parse_planes(() if "{" in text.partition("?")[2] else uri.query)
     elif "{" not in text:
         parse_query(text)

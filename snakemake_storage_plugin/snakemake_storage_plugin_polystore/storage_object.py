@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_storage_plugins.common import Operation
@@ -22,8 +25,10 @@ from snakemake_interface_storage_plugins.storage_object import (
 
 import polystore_flows as ps
 from polystore_flows.errors import NotFoundError, PolystoreError, UnsupportedError
+from polystore_flows.registry import backend_for
+from polystore_flows.uri import BackendURI, parse_uri
 
-from . import inventory, local
+from . import globbing, inventory, local, stores
 from .query import Query, parse_query
 
 if TYPE_CHECKING:
@@ -57,62 +62,93 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def exists(self) -> bool:
         """Whether something complete is stored."""
         with self._one_line():
-            return ps.exists(self.query)
+            answers, place = self.provider.answers, parse_query(self.query).place
+            if answers.outdated(place):
+                with self.provider.refreshing:  # the first of many that ask at once is enough
+                    if answers.outdated(place):
+                        inventory.refresh(self.query, answers)
+            if answers.exists(place):
+                return True
+            there = stores.is_complete(self.query)
+            (answers.found if there else answers.missed)(place)
+            return there
 
     def mtime(self) -> float:
         """When it was committed; labels and wells that are added do not change it."""
         with self._one_line():
-            return ps.stat(self.query).mtime
+            committed = ps.stat(self.query).mtime
+            self._check_clocks(committed)
+            return committed
 
     def size(self) -> int:
-        """Bytes as stored; 0 for plates and plain folders, which may be huge."""
+        """Bytes as stored, of a folder and a plate with all below."""
+        with self._one_line():
+            answers, place = self.provider.answers, parse_query(self.query).place
+            known = answers.size(place)
+            if known is None:
+                known = ps.stat(self.query).size
+                answers.sized(place, known)
+            return known
+
+    def checksum(self) -> str | None:
+        """Of a file on this machine; None for what would have to be fetched or is an array."""
         with self._one_line():
             query = parse_query(self.query)
-            if query.kind == "plate" or (query.on_disk and Path(query.uri.path).is_dir()):
-                if not ps.exists(self.query):
-                    raise NotFoundError(f"{self.print_query} does not exist")
-                return 0
-            return ps.stat(self.query).size
+            if query.uri.is_local and not query.is_array:
+                return local.checksum(Path(self._source(query).path))
+            return None
 
     def local_footprint(self) -> int:
         """Bytes that retrieving takes."""
         with self._one_line():
             query = parse_query(self.query)
-            if query.on_disk and self.provider.mode == "link":
+            if not query.uri.is_local:
+                return self.size()
+            if self.provider.mode != "copy":
                 return 0
-            return ps.stat(self.query).size
+            return local.size(Path(self._source(query).path))
 
     async def inventory(self, cache: IOCacheStorageInterface) -> None:
-        """Learn of all wells or fields of the plate, or of the folder, from one listing."""
+        """Learn of all parts of the plate, or of the folder, from one listing."""
         with self._one_line():
-            inventory.take(self.query, cache, self.cache_key)
+            latest = time.time() + self.provider.settings.max_clock_skew
+            inventory.take(self.query, cache, self._key, self.provider.answers, latest)
 
     def get_inventory_parent(self) -> str | None:
         """The key of that listing."""
+        return self._listing
+
+    @cached_property
+    def _listing(self) -> str | None:  # asked for whenever Snakemake looks into its cache
         with self._one_line():
             listing = inventory.listing_of(self.query)
-            return None if listing is None else self.cache_key(listing)
+            return None if listing is None else self._key(listing)
+
+    def _key(self, query: str) -> str:
+        return self.cache_key(local.local_suffix(query))
 
     def list_candidate_matches(self) -> list[str]:
         """Queries that ``glob_wildcards`` matches with this one."""
         with self._one_line():
-            return inventory.candidates(self.query)
+            return globbing.candidates(self.query)
 
     # Retrieving
 
     def retrieve_object(self) -> None:
-        """Link or copy to the local path.
+        """Link, copy or download to the local path; atomic.
 
         A source is never changed or removed by this, nor by removing the local path later.
         """
         with self._one_line():
             query = parse_query(self.query)
-            source, target = self._source(query), self.local_path()
-            committed = ps.stat(self.query).mtime
-            if query.on_disk and self.provider.mode == "link":
-                local.link(source, target)
+            target, committed = self.local_path(), ps.stat(self.query).mtime
+            source = self._source(query)
+            if not source.is_local:
+                stores.download(source.text, target)
+            elif self.provider.mode == "copy":
+                local.copy(Path(source.path), target)
             else:
-                local.copy(source, target)
+                local.link(Path(source.path), target)
             # Else Snakemake takes a copy for outdated whose commit stamp is not its folder's time.
             os.utime(target, (committed, committed), follow_symlinks=False)
 
@@ -129,47 +165,76 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """
         with self._one_line():
             query, path = parse_query(self.query), self.local_path()
-            self._refuse_planes(query)
             if not path.exists():
                 raise NotFoundError(f"{self.print_query}: the job made nothing at {path}")
             if query.kind == "path":
-                local.copy(path, Path(query.uri.path))
-            elif query.uri.scheme != "zarr" or query.kind == "plate":
-                raise UnsupportedError(
-                    f"{self.print_query} cannot be stored from a local copy; use retrieve=False "
-                    "and let the job write it"
-                )
-            elif query.kind == "file":
-                target = self._zarr_path(query)
-                ps.get_backend("zarr").ensure_directory(query.uri.at(_parent(query.uri.path)).text)
-                local.copy(path, target)
+                if query.uri.is_local:
+                    local.copy(path, Path(query.uri.path))
+                else:
+                    stores.upload(path, self.query)
             else:
-                ps.get_backend("zarr").adopt(path, query.uri.text, overwrite=True)
+                stored = query.kind in ("well", "field", "file") and query.address.planes.is_all
+                if query.uri.backend != "zarr" or not stored:
+                    raise self._by_reference_only()
+                backend_for(query.uri).adopt(path, query.uri.text, overwrite=True)
+            self.provider.answers.forget(query.place)
 
     def remove(self) -> None:
-        """Remove what is stored, if anything is; a plate stays, because others write its wells."""
+        """Remove what is stored, if anything is.
+
+        A plate stays, because others write its wells. What is removed is gone at once.
+        """
         with self._one_line():
-            if parse_query(self.query).kind == "plate":
+            query = parse_query(self.query)
+            if query.kind == "plate" or stores.is_plate(query):
                 return
             with suppress(NotFoundError):
-                ps.delete(self.query)
+                if query.kind != "path":
+                    ps.delete(self.query)
+                elif query.uri.is_local:
+                    local.clear(Path(query.uri.path))
+                else:
+                    stores.remove(self.query)
+            self.provider.answers.forget(query.place)
+            self.provider.answers.missed(query.place)
             if self.local_path().is_symlink():  # else a job would write through it
                 local.clear(self.local_path())
 
     def touch(self) -> None:
         """Make it look committed now."""
         with self._one_line():
-            query = parse_query(self.query)
-            if query.on_disk:
-                os.utime(self._source(query))
-            else:
-                ps.get_backend(query.uri.backend).touch(query.uri.text)
+            backend_for(self.query).touch(parse_query(self.query).uri.text)
 
-    # Snakemake calls these; retrievals run side by side, in threads.
+    # Snakemake calls these. What a store is asked for or does runs in threads, side by side.
 
     async def managed_exists(self) -> bool:
-        """`exists`."""
+        """`exists`; while Snakemake plans, the answer of a listing is enough."""
+        with self._one_line():
+            if self.provider.answers.exists(parse_query(self.query).place):
+                return True
+        cache = self._planning()
+        if cache is not None:
+            await self.inventory(cache)
+            if self._listing in cache.exists_in_storage.has_inventory:
+                return cache.exists_in_storage.get(self.cache_key(), False)
         return await self._managed(Operation.EXISTS, self.exists)
+
+    def _planning(self) -> Any:
+        """Snakemake's cache while it plans, None while jobs run.
+
+        Snakemake asks for an inventory of the inputs of its targets only.
+        """
+        cache = getattr(self.provider.workflow, "iocache", None)
+        return cache if getattr(cache, "active", False) else None
+
+    @property
+    def _iofile(self) -> Any:
+        """Snakemake's file of a pattern, which Snakemake sets: the way to its workflow."""
+        return None
+
+    @_iofile.setter
+    def _iofile(self, file: Any) -> None:
+        self.provider.workflow = getattr(file.rule, "workflow", None) or self.provider.workflow
 
     async def managed_mtime(self) -> float:
         """`mtime`."""
@@ -177,7 +242,13 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     async def managed_size(self) -> int:
         """`size`."""
-        return await self._managed(Operation.SIZE, self.size)
+        with self._one_line():
+            known = self.provider.answers.size(parse_query(self.query).place)
+        return known if known is not None else await self._managed(Operation.SIZE, self.size)
+
+    async def managed_checksum(self) -> str | None:
+        """`checksum`."""
+        return await self._managed(Operation.SIZE, self.checksum)
 
     async def managed_local_footprint(self) -> int:
         """`local_footprint`."""
@@ -199,16 +270,14 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """`retrieve_object`, once there is room; a failure leaves no local copy."""
         try:
             await self.wait_for_free_space()
-            await self._managed(Operation.RETRIEVE, self.retrieve_object, threaded=True)
+            await self._managed(Operation.RETRIEVE, self.retrieve_object)
         except WorkflowError:
             local.clear(self.local_path())
             raise
 
-    async def _managed(
-        self, operation: Operation, verb: Callable[[], _T], *, threaded: bool = False
-    ) -> _T:
+    async def _managed(self, operation: Operation, verb: Callable[[], _T]) -> _T:
         async with self._rate_limiter(operation):
-            return await asyncio.to_thread(verb) if threaded else verb()
+            return await asyncio.get_running_loop().run_in_executor(self.provider.threads, verb)
 
     @contextmanager
     def _one_line(self) -> Iterator[None]:
@@ -225,36 +294,39 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
                 raise NotStoredError(self.local_path(), self.print_query, reason) from error
             raise WorkflowError(reason) from error
 
-    def _source(self, query: Query) -> Path:
-        """Where the store keeps it on this machine."""
-        self._refuse_planes(query)
-        if not query.on_disk:
-            return self._zarr_path(query)
-        path = Path(query.uri.path)
-        if not path.exists():
-            if query.kind == "path":
-                raise NotFoundError(f"{self.print_query} does not exist")
-            raise UnsupportedError(
-                f"{self.print_query} is a {query.kind} in a folder of images and no file of its "
-                "own; use retrieve=False and let the job open it"
-            )
-        return path
+    def _check_clocks(self, committed: float) -> None:
+        """Refuse a time that would have Snakemake make things again on every run."""
+        most, query = self.provider.settings.max_clock_skew, parse_query(self.query)
+        absent = self.provider.answers.absent_since(query.place)
+        if committed > time.time() + most:
+            what = "is in the future of this machine's clock"
+        elif query.kind != "path" and absent is not None and committed < absent - most:
+            what = "is before this machine's clock says that it was written"
+        else:
+            return
+        raise WorkflowError(
+            f"{self.print_query}: its time, {datetime.fromtimestamp(committed):%Y-%m-%d %H:%M:%S}, "
+            f"{what}; set the clocks right, then give it the time of now with snakemake --touch"
+        )
 
-    def _zarr_path(self, query: Query) -> Path:
-        if query.uri.scheme != "zarr":
-            raise UnsupportedError(
-                f"{self.print_query} has no local copy; use retrieve=False and let the job open it"
-            )
-        path: Path = ps.get_backend("zarr").local_path(query.uri.text)
-        return path
-
-    def _refuse_planes(self, query: Query) -> None:
+    def _source(self, query: Query) -> BackendURI:
+        """The file or folder that holds what `query` names, as it is stored."""
         if query.address is not None and not query.address.planes.is_all:
             raise UnsupportedError(
-                f"{self.print_query} names planes of an image; use retrieve=False and let the job "
-                "open it"
+                f"{self.print_query} names planes of an image; use it by reference "
+                "(retrieve=False) and let the job open it"
             )
+        if query.uri.backend == "zarr":
+            return parse_uri(backend_for(query.uri).raw_uri(query.uri.text))
+        real = query.uri.is_local and Path(query.uri.path).exists()
+        if query.kind != "path" and not real:
+            raise self._by_reference_only()
+        if query.uri.is_local and not real:
+            raise NotFoundError(f"{self.print_query} does not exist")
+        return query.uri
 
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
+    def _by_reference_only(self) -> UnsupportedError:
+        return UnsupportedError(
+            f"{self.print_query} has no local copy; use it by reference (retrieve=False) and let "
+            "the job open or write it"
+        )

@@ -84,8 +84,50 @@ def _plate() -> ngff.Attributes:
 def test_a_well_outside_the_lists_is_refused() -> None:
     made = _plate()
     made["ome"]["plate"]["wells"][0]["path"] = "Z/3"
-    with pytest.raises(CorruptMetadataError, match=r"^zarr:p is not valid NGFF 0.5: .*'Z'"):
+    with pytest.raises(CorruptMetadataError, match=r"^zarr:p lists .*'Z/3'.* as a well"):
         ngff.read_plate(made, "zarr:p")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rows", []),
+        ("rows", [{"name": "A"}, {"name": "A"}]),
+        ("columns", [{"name": "1 a"}]),
+        ("columns", [{}]),
+        ("columns", {}),
+        ("field_count", 0),
+        ("field_count", "1"),
+        ("name", 3),
+        ("acquisitions", [{"name": "first"}]),
+        ("wells", [{"path": "B/3"}]),
+        ("wells", {"B/3": {}}),
+    ],
+)
+def test_a_plate_that_is_wrong_is_refused_by_us_and_by_the_specification(
+    key: str, value: object
+) -> None:
+    """Plates are read by hand, so what the models of the specification refuse is refused here."""
+    from ome_zarr_models.v05.hcs import HCSAttrs
+    from pydantic import ValidationError
+
+    made = _plate()
+    made["ome"]["plate"][key] = value
+    with pytest.raises(CorruptMetadataError, match=r"^zarr:p "):
+        ngff.read_plate(made, "zarr:p")
+    if value != []:  # NGFF wants rows, the model does not
+        with pytest.raises(ValidationError):
+            HCSAttrs.model_validate(made["ome"], strict=True)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[], [{}], [{"path": "a b"}], [{"path": "0"}] * 2, [{"path": "0", "acquisition": "1"}], None],
+)
+def test_a_well_that_is_wrong_is_refused(images: object) -> None:
+    for well in ({"images": images}, {}, None):
+        with pytest.raises(CorruptMetadataError, match=r"^zarr:p/B/3 is not valid NGFF 0\.5: well"):
+            ngff.read_well({"ome": {"version": "0.5", "well": well}}, "zarr:p/B/3")
 
 
 def test_an_index_that_is_another_wells_is_refused() -> None:

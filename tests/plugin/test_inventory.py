@@ -1,15 +1,17 @@
-"""What one listing tells Snakemake, and what ``glob_wildcards`` finds."""
+"""What one listing tells Snakemake."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 import numpy as np
 import pytest
-from plugin_rig import make_object, make_plate
-from snakemake.io import IOCache, flag, glob_wildcards
+import tifffile
+from plugin_rig import make_object, make_plate, make_provider
+from snakemake.io import IOCache
 from snakemake_interface_common.exceptions import WorkflowError
-from snakemake_storage_plugin_polystore import inventory
 
 import polystore_flows as ps
 
@@ -18,20 +20,6 @@ import polystore_flows as ps
 def plate(tmp_path):
     """URI of a plate with the wells B/3 and B/4 of two fields."""
     return make_plate(tmp_path / "p.zarr", fields=2)
-
-
-@pytest.fixture
-def listings(monkeypatch):
-    """Every plate or folder that is listed."""
-    seen = []
-    list_one = inventory._list
-
-    def counting(query, parsed):
-        seen.append(query)
-        return list_one(query, parsed)
-
-    monkeypatch.setattr(inventory, "_list", counting)
-    return seen
 
 
 def known(cache, part):
@@ -46,24 +34,23 @@ def take(cache, *parts):
         asyncio.run(part.inventory(cache))
 
 
-def test_one_listing_tells_of_all_wells_of_a_plate_in_both_spellings(tmp_path, plate, listings):
+def test_one_listing_tells_of_all_wells_of_a_plate_in_both_spellings(tmp_path, plate, counting):
     cache = IOCache(10)
     parts = [make_object(tmp_path, f"{plate}/B/{c}") for c in ("3", "03", "4", "04", "5", "05")]
     take(cache, *parts)
     assert [known(cache, part) for part in parts] == [True] * 4 + [False] * 2
-    assert len(listings) == 1
+    assert len(counting.listings) == 1
     for part in parts[:4]:
         assert cache.mtime[part.cache_key()].storage() == part.mtime()
-        assert cache.size[part.cache_key()] == part.size()
 
 
-def test_one_listing_tells_of_all_fields_of_a_plate(tmp_path, plate, listings):
+def test_one_listing_tells_of_all_fields_of_a_plate(tmp_path, plate, counting):
     cache = IOCache(10)
     names = ("B/3/0", "B/03/1", "B/4/1", "B/4/2", "C/1/0")
     parts = [make_object(tmp_path, f"{plate}/{name}") for name in names]
     take(cache, *parts)
     assert [known(cache, part) for part in parts] == [True, True, True, False, False]
-    assert len(listings) == 1
+    assert len(counting.listings) == 1
 
 
 def test_a_listing_says_nothing_of_what_it_does_not_show(tmp_path, plate):
@@ -80,6 +67,65 @@ def test_a_listing_says_nothing_of_what_it_does_not_show(tmp_path, plate):
         assert known(cache, unlisted) in (None, True)
 
 
+def test_label_images_and_tables_have_a_listing_each(tmp_path, plate, counting):
+    opened = ps.open_plate(plate, "r+")
+    opened.write_label("B/3", 0, "nuclei", np.ones((8, 8), "uint16"))
+    for table in ("tables/a.csv", "B/3/tables/b.csv"):
+        opened.write_table(table, [{"x": 1}])
+    counting.calls.clear()
+    cache = IOCache(10)
+    there = ("B/03/0/labels/nuclei", "B/3/0/labels/nuclei", "tables/a.csv", "B/03/tables/b.csv")
+    missing = ("B/3/0/labels/cells", "B/4/tables/b.csv", "tables/b.csv", "a.csv", "B/3/b.csv")
+    parts = [make_object(tmp_path, f"{plate}/{path}") for path in (*there, *missing)]
+    take(cache, *parts)
+    assert [known(cache, part) for part in parts] == [True] * 4 + [False] * 5
+    assert len(counting.calls) == 2
+    assert [part.exists() for part in parts] == [True] * 4 + [False] * 5
+    assert all(cache.mtime[p.cache_key()].storage() == p.mtime() for p in parts[:4])
+
+
+def test_a_text_where_no_listing_looks_is_asked_for(tmp_path, plate):
+    ps.save("text", f"{plate}/B/3/0/notes.txt")
+    cache = IOCache(10)
+    part = make_object(tmp_path, f"{plate}/B/3/0/notes.txt")
+    take(cache, part)
+    assert part.exists()
+    assert known(cache, part) is not False
+
+
+def test_one_look_at_a_folder_of_images_tells_of_its_wells_and_fields(tmp_path, counting):
+    for well in ("A01", "A02"):
+        tifffile.imwrite(tmp_path / f"{well}_s1_w1.tif", np.zeros((8, 8), "uint16"))
+    cache = IOCache(10)
+    names = ("A/1", "A/01/0", "A/2/0", "A/3")
+    parts = [make_object(tmp_path, f"disk://{tmp_path}/{name}") for name in names]
+    take(cache, *parts)
+    assert [known(cache, part) for part in parts] == [True, True, True, None]
+    assert counting.calls == [("survey", f"disk://{tmp_path}")]
+
+
+def test_what_a_listing_tells_is_not_asked_for_again_when_jobs_run(tmp_path, plate, counting):
+    """Snakemake's cache is off then."""
+    provider = make_provider(tmp_path)
+    part = provider.object(f"{plate}/B/03")
+    take(IOCache(10), part)
+    counting.calls.clear()
+    assert provider.object(f"{plate}/B/3").exists()
+    assert asyncio.run(part.managed_exists())
+    assert counting.calls == []
+
+
+def test_a_time_in_the_future_is_left_for_snakemake_to_ask_for(tmp_path, plate):
+    """So that what is ancient(), or not used, does not end the run."""
+    later = time.time() + 3600
+    os.utime(tmp_path / "p.zarr/B/3/0/zarr.json", (later, later))
+    cache = IOCache(10)
+    parts = [make_object(tmp_path, f"{plate}/{name}") for name in ("B/3/0", "B/4/0")]
+    take(cache, *parts)
+    assert [part.cache_key() in cache.mtime for part in parts] == [False, True]
+    assert [known(cache, part) for part in parts] == [True, True]
+
+
 def test_a_plate_that_does_not_exist_has_no_wells(tmp_path):
     cache = IOCache(10)
     part = make_object(tmp_path, f"zarr://{tmp_path}/no.zarr/B/3")
@@ -94,15 +140,15 @@ def test_a_plate_that_cannot_be_read_is_one_line_that_names_it(tmp_path, plate):
     assert "\n" not in str(caught.value)
 
 
-def test_no_listing_is_taken_when_its_time_is_used_up(tmp_path, plate, listings):
+def test_no_listing_is_taken_when_its_time_is_used_up(tmp_path, plate, counting):
     """Snakemake's spawned jobs have no time, or each would list the plate again."""
     cache = IOCache(0)
     take(cache, make_object(tmp_path, f"{plate}/B/3"), make_object(tmp_path, f"disk://{tmp_path}"))
-    assert listings == []
+    assert counting.calls == []
     assert not cache.exists_in_storage
 
 
-def test_one_listing_tells_of_all_files_of_a_folder(tmp_path, listings):
+def test_one_listing_tells_of_all_files_of_a_folder(tmp_path, counting):
     folder = tmp_path / "raw"
     (folder / "below").mkdir(parents=True)
     (folder / "a.tif").write_bytes(b"abc")
@@ -116,7 +162,7 @@ def test_one_listing_tells_of_all_files_of_a_folder(tmp_path, listings):
     assert cache.mtime[parts[0].cache_key()].storage() == parts[0].mtime()
     assert cache.size[parts[0].cache_key()] == 3
     assert parts[1].cache_key() not in cache.mtime
-    assert len(listings) == 1
+    assert len(counting.listings) == 1
 
 
 def test_relative_files_have_an_inventory_too(tmp_path, monkeypatch):
@@ -136,69 +182,3 @@ def test_a_real_folder_named_like_a_well_is_not_taken_for_missing(tmp_path):
     take(cache, part)
     assert part.exists()
     assert known(cache, part) in (None, True)
-
-
-# glob_wildcards
-
-
-def glob(folder, pattern):
-    """What Snakemake's own function makes of our candidates, sorted."""
-    part = make_object(folder, pattern)
-    found = glob_wildcards(flag(part.query, "storage_object", part))
-    return sorted(zip(*found, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "found"),
-    [
-        ("/{well}", [("B/3",), ("B/4",)]),
-        ("/{row}/{column}", [("B", "3"), ("B", "4")]),
-        ("/{well}/0", [("B/3",), ("B/4",)]),
-        ("/{well}/{field}", [("B/3", "0"), ("B/3", "1"), ("B/4", "0"), ("B/4", "1")]),
-        ("/{row}/3/{field}", [("B", "0"), ("B", "1")]),
-        ("/{any}/1", [("B/3",), ("B/4",)]),
-        ("/{well}/{field,1}", [("B/3", "1"), ("B/4", "1")]),
-        ("/{well}/0/labels/{name}", [("B/3", "nuclei")]),
-        ("/tables/{table}.csv", [("counts",)]),
-        ("/{well}/9", []),
-    ],
-)
-def test_wildcards_in_a_plate_are_found_from_its_metadata(tmp_path, plate, pattern, found):
-    opened = ps.open_plate(plate, "r+")
-    opened.write_label("B/3", 0, "nuclei", np.ones((8, 8), "uint16"))
-    (tmp_path / "p.zarr/tables").mkdir(exist_ok=True)
-    (tmp_path / "p.zarr/tables/counts.csv").write_text("a\n1\n")
-    assert glob(tmp_path, plate + pattern) == found
-
-
-def test_plates_are_found_by_wildcards_too(tmp_path, plate):
-    make_plate(tmp_path / "below" / "q.zarr", wells=["C/1"])
-    where = f"zarr://{tmp_path}"
-    assert glob(tmp_path, f"{where}/{{plate}}.zarr") == [("below/q",), ("p",)]
-    assert glob(tmp_path, f"{where}/{{plate}}.zarr/{{well}}/1") == [("p", "B/3"), ("p", "B/4")]
-    assert glob(tmp_path, f"{where}/{{plate}}.zarr/C/1") == [("below/q",)]
-    assert glob(tmp_path, f"{where}/no/{{plate}}.zarr/{{well}}") == []
-
-
-def test_files_are_found_with_a_constant_start_that_ends_within_a_name(tmp_path, monkeypatch):
-    """Partial names are where another plugin raises a TypeError."""
-    for name in ("raw/s1.tif", "raw/s2.tif", "raw/other.tif", "raw/below/s3.tif"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert glob(tmp_path, f"disk://{tmp_path}/raw/s{{n}}.tif") == [("1",), ("2",)]
-    monkeypatch.chdir(tmp_path)
-    assert glob(tmp_path, "disk:raw/s{n}.tif") == [("1",), ("2",)]
-    assert glob(tmp_path, "disk:r{x}/{y}/s3.tif") == [("aw", "below")]
-    (tmp_path / "raw/below/again").symlink_to(tmp_path / "raw")  # not followed for ever
-    assert glob(tmp_path, "disk:raw/s{n}.tif") == [("1",), ("2",)]
-
-
-def test_wells_of_a_folder_of_images_are_found(tmp_path):
-    import tifffile
-
-    (tmp_path / "raw").mkdir()
-    for well in ("A01", "B02"):
-        path = tmp_path / f"raw/{well}_s1_w1.tif"
-        tifffile.imwrite(path, np.zeros((8, 8), "uint16"))
-    found = glob(tmp_path, f"disk://{tmp_path}/raw/{{row}}/{{column}}/0")
-    assert [(row, column.lstrip("0")) for row, column in found] == [("A", "1"), ("B", "2")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from snakemake_interface_storage_plugins.tests import TestStorageBase
 from snakemake_storage_plugin_polystore import StorageProvider, StorageProviderSettings
 
@@ -36,6 +37,23 @@ class TestDiskByCopy(TestDisk):
 
     def get_storage_provider_settings(self) -> StorageProviderSettings:
         return StorageProviderSettings(mode="copy")
+
+
+class TestObjects(_Suite):
+    """Objects and folders of objects on a local S3 server."""
+
+    __test__ = True
+    files_only = False
+
+    @pytest.fixture(autouse=True)
+    def _bucket(self, bucket: str) -> None:
+        self.root = bucket
+
+    def get_query(self, tmp_path: Path) -> str:
+        return f"{self.root}/test.txt"
+
+    def get_query_not_existing(self, tmp_path: Path) -> str:
+        return f"{self.root}/missing.txt"
 
 
 class TestZarr(_Suite):

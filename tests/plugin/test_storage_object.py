@@ -82,7 +82,7 @@ def test_fields_in_a_folder_of_images_are_answered_and_used_by_reference(tmp_pat
     assert field.mtime() == pytest.approx(time.time(), abs=60)
     assert field.size() > 0
     assert not make_object(tmp_path, f"{uri}/A/03/0").exists()
-    with pytest.raises(WorkflowError, match="use retrieve=False"):
+    with pytest.raises(WorkflowError, match="use it by reference"):
         field.retrieve_object()
 
 
@@ -102,7 +102,7 @@ def test_a_file_is_linked_or_copied_as_the_mode_says(tmp_path, raw):
 
 def test_a_job_may_change_its_copy_of_a_well_in_place(tmp_path, plate):
     before = tree(tmp_path / "p.zarr")
-    well = make_object(tmp_path, f"{plate}/B/3")
+    well = make_object(tmp_path, f"{plate}/B/3", "copy")
     well.retrieve_object()
     assert tree(well.local_path()) == tree(tmp_path / "p.zarr" / "B" / "3")
     for file in well.local_path().rglob("*"):
@@ -125,7 +125,7 @@ def test_a_retrieved_part_of_a_plate_opens_as_zarr(tmp_path, plate, part):
 def test_a_local_copy_is_not_older_than_the_store_so_that_it_is_not_fetched_again(
     tmp_path, plate, raw, mode
 ):
-    later = time.time() + 1000  # a commit stamp is later than the time of its folder
+    later = time.time() + 30  # a commit stamp is later than the time of its folder
     for path in (tmp_path / "p.zarr/B/3/0/zarr.json", raw, raw / "a.tif"):
         os.utime(path, (later, later))
     for query in (f"{plate}/B/3", f"{plate}/B/3/0", f"disk://{raw}", f"disk://{raw}/a.tif"):
@@ -164,7 +164,7 @@ def test_a_folder_with_a_link_to_itself_is_not_copied_for_ever(tmp_path, raw):
 
 
 def test_planes_are_used_by_reference_only(tmp_path, plate):
-    with pytest.raises(WorkflowError, match="names planes of an image; use retrieve=False"):
+    with pytest.raises(WorkflowError, match="names planes of an image; use it by reference"):
         make_object(tmp_path, f"{plate}/B/3/0?c=DAPI").retrieve_object()
 
 
@@ -178,63 +178,6 @@ def test_a_failed_retrieval_is_one_line_that_names_the_query_and_leaves_nothing(
         assert query in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not part.local_path().exists()
-
-
-def test_retrievals_run_side_by_side(tmp_path, raw, monkeypatch):
-    """One after the other, eight retrievals of a second would take eight seconds."""
-    import threading
-
-    from snakemake_storage_plugin_polystore import local
-
-    both = threading.Barrier(2, timeout=20)
-    link = local.link
-
-    def slow(*args: Path) -> None:
-        both.wait()
-        link(*args)
-
-    monkeypatch.setattr(local, "link", slow)
-    parts = [make_object(tmp_path, f"disk://{raw}/{name}.tif") for name in "ab"]
-
-    async def retrieve() -> None:
-        await asyncio.gather(*(part.managed_retrieve() for part in parts))
-
-    asyncio.run(retrieve())
-    assert [part.local_path().stat().st_size for part in parts] == [1000, 10]
-
-
-# The lethal case
-
-
-@pytest.mark.parametrize("mode", ["link", "copy"])
-@pytest.mark.parametrize("whole", ["disk://{}/p.zarr", "zarr://{}/p.zarr"])
-def test_removing_local_copies_of_a_plate_and_its_wells_leaves_the_source(
-    tmp_path, plate, mode, whole
-):
-    """Another plugin links the plate, finds the well's local copy inside, and removes the well."""
-    before = tree(tmp_path / "p.zarr")
-    queries = [whole.format(tmp_path), f"{plate}/B/3", f"{plate}/B/3/0", f"{plate}/B/03/0"]
-    queries += [f"disk://{tmp_path}/p.zarr/B", f"disk://{tmp_path}/p.zarr/B/3"]
-    parts = [make_object(tmp_path, query, mode) for query in queries]
-    for part in parts:
-        part.retrieve_object()
-    for part in reversed(parts):  # as Snakemake removes local copies
-        path = part.local_path()
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        part.cleanup()
-    assert tree(tmp_path / "p.zarr") == before
-    assert ps.open_plate(plate).wells == ("B/3", "B/4")
-
-
-def test_removing_an_object_removes_a_local_link_through_which_a_job_would_write(tmp_path, raw):
-    part = make_object(tmp_path, f"disk://{raw}/a.tif")
-    part.retrieve_object()
-    part.remove()
-    assert not part.local_path().is_symlink()
-    assert (raw / "b.tif").exists()
 
 
 # Storing
@@ -326,32 +269,8 @@ def test_storing_into_a_plate_that_does_not_exist_says_what_to_do(tmp_path, plat
 def test_a_whole_plate_is_not_stored_from_a_local_copy(tmp_path, plate):
     part = make_object(tmp_path, plate)
     part.retrieve_object()
-    with pytest.raises(WorkflowError, match="use retrieve=False"):
+    with pytest.raises(WorkflowError, match="use it by reference"):
         part.store_object()
-
-
-# Removing
-
-
-def test_removing_twice_is_no_error(tmp_path, plate, raw):
-    for query in (f"{plate}/B/3/0", f"{plate}/B/4", f"disk://{raw}/a.tif", f"disk://{raw}"):
-        part = make_object(tmp_path, query)
-        part.remove()
-        assert not part.exists()
-        part.remove()
-    assert ps.open_plate(plate).wells == ()
-
-
-def test_removing_a_plate_keeps_its_wells(tmp_path, plate):
-    """Snakemake removes an output before its job; the wells are outputs of other jobs."""
-    before = tree(tmp_path / "p.zarr")
-    make_object(tmp_path, plate).remove()
-    assert tree(tmp_path / "p.zarr") == before
-
-
-def test_removing_one_well_leaves_the_others(tmp_path, plate):
-    make_object(tmp_path, f"{plate}/B/03").remove()
-    assert ps.open_plate(plate).wells == ("B/4",)
 
 
 # Touching
@@ -385,7 +304,7 @@ def test_secrets_are_not_printed(tmp_path):
 
 
 def test_an_unknown_mode_is_refused_in_one_line(tmp_path):
-    with pytest.raises(WorkflowError, match="mode='move' is unknown; use link or copy"):
+    with pytest.raises(WorkflowError, match="mode='move' is unknown; use ref, link, copy"):
         make_object(tmp_path, "disk:a", "move")
 
 

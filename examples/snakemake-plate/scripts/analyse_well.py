@@ -39,7 +39,8 @@ def main() -> None:
 
     # Jobs run side by side: whoever comes first makes the plate. A well is listed once all of it
     # is written, and a reader sees the old well until then.
-    target = ps.create_plate(args.target, like=plate, exist_ok=True)
+    channels = ps.display_channels(plate)  # the same whoever that is
+    target = ps.create_plate(args.target, like=plate, channels=channels, exist_ok=True)
     made = ps.provenance(
         "analyse_well.py",
         ps.__version__,

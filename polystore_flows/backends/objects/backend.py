@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import obstore
 
 from ...contracts import Identifier, Stat
 from ...errors import NotFoundError, StoreUnavailableError, UnsupportedError
-from ..file_bytes import Place, os_errors
+from ..file_bytes import Place, is_temporary, os_errors
 from .errors import object_errors, status_of
 from .raw import RawObjects
 from .reader import FIRST, open_ranges
 from .requests import key_of
-from .trees import DIRECTORY, copy_objects, object_stat
+from .trees import DIRECTORY, copy_objects, object_stat, touch_object
 
 
 class ObjectsBackend(RawObjects):
@@ -49,6 +50,28 @@ class ObjectsBackend(RawObjects):
         with os_errors(place):
             files, folders = self._shown_level(place)
         return sorted({*files, *folders})
+
+    def scan(self, directory: Identifier) -> dict[str, Stat | None]:
+        """Names of what lies directly in `directory`; of objects what `stat` tells.
+
+        From one listing, a request for 1,000 names.
+        """
+        place = self._place(directory)
+        with os_errors(place):
+            files, folders = self._shown_level(place)
+        found: dict[str, Stat | None] = dict.fromkeys(folders)
+        return found | {name: object_stat("file", [meta]) for name, meta in files.items()}
+
+    def upload(self, file: Path, identifier: Identifier) -> None:
+        """Store the local `file`, in parts where it is large; overwrites an object.
+
+        Atomic: a reader sees the old object or the new one.
+        """
+        place = self._place(identifier)
+        if not key_of(place) or self._is_directory(place):
+            with os_errors(place, writing=True):
+                raise IsADirectoryError(errno.EISDIR, "is a directory")
+        self._put(place, key_of(place), file)
 
     def delete(self, path: Identifier) -> None:
         """Remove an object, or a directory without any; atomic."""
@@ -164,12 +187,19 @@ class ObjectsBackend(RawObjects):
         if not found and key:
             raise FileNotFoundError(errno.ENOENT, "is not there")
         paths = [meta["path"][start:] for meta in found if self._is_file(place, meta)]
-        return [path for path in paths if path.rpartition("/")[2] != DIRECTORY]
+        return [path for path in paths if not _is_hidden(path.rpartition("/")[2])]
 
-    def _shown_level(self, place: Place) -> tuple[list[str], list[str]]:
-        """`_level`, without what keeps a directory."""
+    def _shown_level(self, place: Place) -> tuple[dict[str, Any], list[str]]:
+        """`_level`, without what is no file of the user."""
         files, folders = self._level(place)
-        return [name for name in files if name != DIRECTORY], folders
+        return {name: meta for name, meta in files.items() if not _is_hidden(name)}, folders
+
+    def _touch(self, place: Place) -> None:
+        if self._head(place, key_of(place)) is None:  # a directory is as new as its newest object
+            self._put(place, f"{key_of(place)}/{DIRECTORY}", b"")
+            return
+        with object_errors(place):
+            touch_object(self._store(place), key_of(place))
 
     def _delete_all(self, place: Place) -> None:
         key = key_of(place)
@@ -221,3 +251,8 @@ class AzureBackend(ObjectsBackend):
     """Blobs of Azure Storage; ``AZURE_STORAGE_ACCOUNT_NAME`` names the account."""
 
     _backend_type = "az"
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether an object of this name keeps a directory, or is one that a touch left."""
+    return name == DIRECTORY or is_temporary(name)

@@ -108,7 +108,8 @@ class RawObjects(ObjectRequests, DocumentStore):
     def list_level(self, directory: Identifier) -> tuple[list[str], list[str]]:
         """Names of the objects and of the prefixes directly below a prefix."""
         try:
-            return self._level(self._place(directory))
+            files, folders = self._level(self._place(directory))
+            return list(files), folders
         except NoBucketError:
             raise
         except FileNotFoundError:

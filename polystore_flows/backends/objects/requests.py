@@ -7,11 +7,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import obstore
 
 from ...contracts import Identifier
+from ...credentials import Credentials, find
 from ...errors import (
     AlreadyExistsError,
     StoreUnavailableError,
@@ -38,10 +41,10 @@ class ObjectRequests(FileBackend):
 
     def __init__(self, *, store: ObjectStoreSettings | None = None) -> None:
         self._given = store
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[tuple[str, Credentials | None], Store] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return made_again, (type(self), self._given)
+        return partial(type(self), store=self._given), ()
 
     def _place(self, identifier: Identifier) -> Place:
         text = os.fspath(identifier)
@@ -62,13 +65,14 @@ class ObjectRequests(FileBackend):
                 f"{place}: this process was forked from one that used an object store, whose "
                 "threads are not here; start processes by 'spawn' or 'forkserver'"
             )
+        assert self._backend_type is not None
         bucket = place.path.partition("/")[0]
-        store = self._stores.get(bucket)
+        held = find(f"{self._backend_type}://{bucket}")
+        store = self._stores.get((bucket, held))
         if store is None:
-            assert self._backend_type is not None
             with object_errors(place):
-                store = open_store(self._backend_type, bucket, self._given)
-            store = self._stores.setdefault(bucket, store)
+                store = open_store(self._backend_type, bucket, self._given, held)
+            store = self._stores.setdefault((bucket, held), store)
         return store
 
     def _head(self, place: Place, key: str) -> Any:
@@ -84,7 +88,7 @@ class ObjectRequests(FileBackend):
         self,
         place: Place,
         key: str,
-        data: bytes,
+        data: bytes | Path,
         *,
         mode: Any = "overwrite",
         attributes: Mapping[str, str] | None = None,
@@ -129,17 +133,16 @@ class ObjectRequests(FileBackend):
         except NoBucketError:
             return False
 
-    def _level(self, place: Place) -> tuple[list[str], list[str]]:
-        """Names of the objects and of the prefixes directly in a directory."""
+    def _level(self, place: Place) -> tuple[dict[str, Any], list[str]]:
+        """The objects by name, and the names of the prefixes, directly in a directory."""
         store, key = self._store(place), key_of(place)
         with object_errors(place):
             found = obstore.list_with_delimiter(store, prefix=key or None)
         objects, folders = found["objects"], found["common_prefixes"]
         if not objects and not folders and key:
             raise FileNotFoundError(errno.ENOENT, "is not there")
-        files = (meta["path"] for meta in objects if meta["path"] != key)
-        names = [path.rpartition("/")[2] for path in files]
-        return names, [f.rpartition("/")[2] for f in folders]
+        files = {m["path"].rpartition("/")[2]: m for m in objects if m["path"] != key}
+        return files, [f.rpartition("/")[2] for f in folders]
 
     def _is_file(self, place: Place, meta: Any) -> bool:
         """Whether a listed object is a file, and no folder object of another tool."""
@@ -151,11 +154,6 @@ class ObjectRequests(FileBackend):
         store = self._store(place)
         with object_errors(place):
             obstore.delete(store, keys)
-
-
-def made_again(cls: type[ObjectRequests], store: ObjectStoreSettings | None) -> ObjectRequests:
-    """A backend as it was before it was pickled."""
-    return cls(store=store)
 
 
 def key_of(place: Place) -> str:

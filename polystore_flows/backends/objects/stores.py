@@ -1,9 +1,10 @@
 """Opens buckets: endpoint, credentials, time-outs and retries for obstore.
 
-What says how to reach a bucket, the first that speaks wins: the entry ``s3://bucket`` of
-``POLYSTORE_OBJECTS``, its entry ``s3``, then obstore's own variables (``AWS_ENDPOINT_URL``,
-``AWS_REGION``, ``GOOGLE_…``, ``AZURE_…``). Keys come from a named profile, the environment, the
-profile ``AWS_PROFILE`` or ``default``, or from the machine's role, in this order.
+What says how to reach a bucket, the first that speaks wins: what this process was given (see
+``polystore_flows.credentials``), the entry ``s3://bucket`` of ``POLYSTORE_OBJECTS``, its entry
+``s3``, then obstore's own variables (``AWS_ENDPOINT_URL``, ``AWS_REGION``, ``GOOGLE_…``,
+``AZURE_…``). Keys are the given ones, or come from a named profile, the environment, the profile
+``AWS_PROFILE`` or ``default``, or from the machine's role, in this order.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from ...credentials import Credentials
 from ...errors import AccessDeniedError, UnsupportedError
 from ...settings import ObjectStoreSettings, get_settings
 
@@ -32,18 +34,24 @@ _PROFILE_KEYS = {
 }
 
 
-def open_store(scheme: str, bucket: str, given: ObjectStoreSettings | None = None) -> Store:
+def open_store(
+    scheme: str,
+    bucket: str,
+    given: ObjectStoreSettings | None = None,
+    held: Credentials | None = None,
+) -> Store:
     """The store of a bucket; sends nothing yet.
 
     Args:
         scheme: ``s3``, ``gs`` or ``az``.
         bucket: its name; the container's for ``az``.
         given: overrides the settings from the environment.
+        held: overrides `given`; its keys override profiles and the environment.
     """
     settings = get_settings()
     entries = settings.objects
     said = given or entries.get(f"{scheme}://{bucket}") or entries.get(scheme)
-    said = said or ObjectStoreSettings()
+    said = _overridden(said or ObjectStoreSettings(), held)
     options: Any = {
         "timeout": timedelta(seconds=settings.objects_timeout),
         "connect_timeout": timedelta(seconds=min(5.0, settings.objects_timeout)),
@@ -61,26 +69,53 @@ def open_store(scheme: str, bucket: str, given: ObjectStoreSettings | None = Non
     }
     config: dict[str, Any] = {"skip_signature": True} if said.anonymous else {}
     if scheme == "s3":
-        config |= _s3_config(said)
-        return S3Store(bucket, config=config, client_options=options, retry_config=retries)  # type: ignore[arg-type]
+        common: Any = {"client_options": options, "retry_config": retries}
+        if held is not None and held.secret is not None:
+            # Not as configuration, which would be joined by a session token of the environment.
+            common["credential_provider"] = lambda: _s3_keys(held)
+            config["access_key_id"] = held.user or ""
+        config |= _s3_config(said, has_keys="access_key_id" in config)
+        return S3Store(bucket, config=config, **common)  # type: ignore[arg-type]
     for name in ("profile", "region"):
         if getattr(said, name) is not None:
             raise UnsupportedError(f"{scheme}://{bucket}: '{name}' is a setting of s3 only")
     if scheme == "gs":
         if said.endpoint:
             config["base_url"] = said.endpoint
+        if held is not None and held.secret is not None:
+            config["service_account_key"] = held.secret
         return GCSStore(bucket, config=config, client_options=options, retry_config=retries)  # type: ignore[arg-type]
     if said.endpoint:
         config["endpoint"] = said.endpoint
+    if held is not None:
+        parts = {"account_name": held.user, "account_key": held.secret, "sas_key": held.token}
+        config |= {name: value for name, value in parts.items() if value is not None}
     return AzureStore(bucket, config=config, client_options=options, retry_config=retries)  # type: ignore[arg-type]
 
 
-def _s3_config(said: ObjectStoreSettings) -> dict[str, Any]:
+def _overridden(said: ObjectStoreSettings, held: Credentials | None) -> ObjectStoreSettings:
+    if held is None:
+        return said
+    names = ("profile", "endpoint", "region")
+    update: dict[str, Any] = {n: v for n in names if (v := getattr(held, n)) is not None}
+    if held.allow_http:
+        update["allow_http"] = True
+    if held.secret is not None:
+        update |= {"profile": None, "anonymous": False}
+    return said.model_copy(update=update)
+
+
+def _s3_keys(held: Credentials) -> Any:
+    keys = {"access_key_id": held.user or "", "secret_access_key": held.secret}
+    return {**keys, "token": held.token, "expires_at": None}
+
+
+def _s3_config(said: ObjectStoreSettings, *, has_keys: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"copy_if_not_exists": "multipart"}
     environment = "AWS_ACCESS_KEY_ID" in os.environ or "AWS_WEB_IDENTITY_TOKEN_FILE" in os.environ
     if said.profile is not None:
         config |= _profile(said.profile, wanted=True)
-    elif not said.anonymous and not environment:
+    elif not said.anonymous and not environment and not has_keys:
         name = os.environ.get("AWS_PROFILE")
         config |= _profile(name or "default", wanted=name is not None)
     if said.endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,21 @@ def object_stat(kind: str, found: Sequence[Any]) -> Stat:
     newest = max((meta["last_modified"].timestamp() for meta in found), default=0.0)
     etag = found[0]["e_tag"] if kind == "file" else None
     return Stat(kind, sum(meta["size"] for meta in found), newest, etag)
+
+
+def touch_object(store: Store, key: str) -> None:
+    """Make an object look written now: the server copies it to another name and back.
+
+    A server refuses to copy an object onto itself. Atomic; if it is killed, the copy is left under
+    a name that no listing of ours shows.
+    """
+    folder, slash, _ = key.rpartition("/")
+    aside = f"{folder}{slash}.polystore-{os.urandom(8).hex()}.tmp"
+    obstore.copy(store, key, aside)
+    try:
+        obstore.copy(store, aside, key)
+    finally:
+        obstore.delete(store, [aside])
 
 
 def copy_objects(source: Store, target: Store, pairs: Sequence[tuple[str, str]]) -> None:

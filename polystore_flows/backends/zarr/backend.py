@@ -22,20 +22,20 @@ from ...contracts import (
     name_matches,
 )
 from ...errors import MismatchError, NotFoundError, UnsupportedError, URIError
-from ...hcs import ngff
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
 from . import check, store_check, store_plate
-from .arrays import ZarrImage
+from .adopting import adopt
 from .batches import images_in, load_images, save_fields
 from .check import Finding
 from .copying import copy_folder, copy_plate
 from .listing import children, is_directory, walk
-from .nodes import commit_time, folder_time, read_attributes, translated, tree_size
-from .plate import ZarrPlate, read_provenance
+from .nodes import commit_time, folder_time, translated, tree_size
+from .plate import ZarrPlate
 from .store_path import StorePath
 from .store_plate import StoredPlate
+from .survey import survey
 from .target import Target, parse_target
 from .writing import create
 
@@ -76,6 +76,12 @@ class ZarrBackend(StorageBackend, PlateStore):
                 target.root, target.plate_uri
             )
         return (check.repair if repair else check.check)(target.root, target.plate_uri)
+
+    def survey(self, uri: Identifier, kind: str) -> dict[str, float]:
+        """All parts of a kind and their times, see ``PlateStore``; opens no image."""
+        target = self._plate_target(uri)
+        with translated(target.plate_uri):
+            return survey(target.root, target.plate_uri, kind)
 
     # Loading
 
@@ -182,13 +188,14 @@ class ZarrBackend(StorageBackend, PlateStore):
                 target.address.kind, tree_size(local, ("labels", "tables")), commit_time(local)
             )
 
-    def local_path(self, path: Identifier) -> Path:
-        """Where `path` lies on the file system, whether it exists or not."""
+    def raw_uri(self, path: Identifier) -> str:
+        """The file or folder that holds `path`, for those who copy it as it is stored."""
         target = parse_target(path)
-        if isinstance(target.root, StorePath):
-            raise UnsupportedError(f"{target.uri} lies on no file system")
         plate = _open_if_there(target)
-        return target.root / target.inner if plate is None else plate.root / target.stored(plate)
+        place = target.root / (target.inner if plate is None else target.stored(plate))
+        if isinstance(place, StorePath):
+            return place.uri.text
+        return f"disk:{'//' if place.is_absolute() else ''}{place.as_posix()}"
 
     # Saving
 
@@ -223,37 +230,9 @@ class ZarrBackend(StorageBackend, PlateStore):
             raise MismatchError(f"{target.uri} is a well; give a dict of field -> array")
         return None
 
-    def adopt(self, folder: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
-        """Copy a complete field or well, a zarr tree in the local `folder`, into a plate.
-
-        It is read and written anew, so that what is listed is always complete and conformant;
-        atomic as `save`.
-        """
-        target = parse_target(identifier)
-        address = target.address
-        where = f"zarr:{folder}"
-        if address.kind not in ("well", "field"):
-            raise UnsupportedError(f"{target.uri}: only wells and fields can be adopted")
-        parts, acquisitions = {str(address.field): folder}, {}
-        if address.field is None:
-            acquisitions = ngff.read_well(read_attributes(folder, where), where)
-            parts = {field: folder / field for field in acquisitions}
-        images, labels, provenance = {}, {}, {}
-        for field, part in parts.items():
-            image = ZarrImage(part, where)
-            images[field] = image.read()
-            labels[field] = {name: image.label(name).read() for name in image.labels}
-            provenance[field] = read_provenance(part, where)
-        plate = target.open("r+")
-        plate.write_well(
-            str(address.well),
-            images,
-            labels,
-            overwrite=overwrite,
-            keep_others=address.kind == "field",
-            acquisition=acquisitions if plate.acquisitions else None,
-            provenance=provenance,
-        )
+    def adopt(self, local: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
+        """Copy a local field or well (a zarr tree), or a file, into a plate; atomic as `save`."""
+        adopt(local, parse_target(identifier), overwrite=overwrite)
 
     def touch(self, path: Identifier) -> None:
         """Make what `path` names look committed now, for workflow engines."""

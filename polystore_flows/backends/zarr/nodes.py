@@ -161,9 +161,11 @@ def tree_size(path: Place, skip: tuple[str, ...] = ()) -> int:
 
 @contextlib.contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Errors of zarr and of the operating system as errors of this package, naming `where`."""
-    import zarr.errors
+    """Errors of zarr and of the operating system as errors of this package, naming `where`.
 
+    Those of zarr are not named, or it would be imported: they are all ``ValueError`` and, where
+    something is missing, ``FileNotFoundError`` too.
+    """
     try:
         yield
     except PolystoreError:
@@ -176,7 +178,7 @@ def translated(where: str) -> Iterator[None]:
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         what = f"{error.strerror}: {error.filename2 or error.filename}"
         raise AlreadyExistsError(f"{where}: something is in the way ({what})") from error
-    except (FileNotFoundError, zarr.errors.NodeNotFoundError) as error:
+    except FileNotFoundError as error:
         raise NotFoundError(f"{where} is incomplete: {error}") from error
     except OSError as error:
         if error.errno == errno.EROFS:
@@ -187,14 +189,7 @@ def translated(where: str) -> Iterator[None]:
             text = f"{where}: no space is left; free some and try again, nothing was changed"
             raise NoSpaceError(error.errno, text) from error
         raise type(error)(error.errno, f"{where}: {error.strerror}", error.filename) from error
-    except (
-        ValueError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        zlib.error,
-        zarr.errors.BaseZarrError,
-    ) as error:
+    except (ValueError, KeyError, RuntimeError, TypeError, zlib.error) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorruptDataError(f"{where} cannot be read: {reason}") from error
 

@@ -21,9 +21,10 @@ from .uploads import put_group, put_json
 
 
 def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
-    """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
+    """Write a table or text, or its bytes, beside the arrays; atomic. See ``Plate.write_table``."""
     where, file = f"{plate.uri}/{path}", plate.file_path(path)
-    stored, encoded = _stored(file), codecs.encode(data, file.name)
+    encoded = data if isinstance(data, bytes) else codecs.encode(data, file.name)
+    stored = _stored(file)
     with translated(where):
         check_name(file, where)
         try:

@@ -41,10 +41,10 @@ from .staging import put, staged, sync_tree
 
 
 def write_file(plate: ZarrPlate, path: str, data: Any, *, overwrite: bool) -> None:
-    """Write a table or text beside the arrays; atomic. See ``Plate.write_table``."""
+    """Write a table or text, or its bytes, beside the arrays; atomic. See ``Plate.write_table``."""
     where = f"{plate.uri}/{path}"
     target = plate.file_path(path)
-    encoded = codecs.encode(data, target.name)
+    encoded = data if isinstance(data, bytes) else codecs.encode(data, target.name)
     with translated(where), staged(plate.root) as stage:
         part = stage / "file"
         part.write_bytes(encoded)
