@@ -7,6 +7,7 @@ Without arguments it works on disk:raw and zarr:plate.zarr of the working direct
 
 import sys
 
+import polystore_flows as ps
 from polystore_flows.flows import plate_flow, process_plate
 
 
@@ -27,6 +28,9 @@ def nuclei(
         diameter: Of a typical nucleus, in micrometres.
         runner: threads, processes, dask, or the address of a Dask scheduler.
     """
+    raw = ps.open_plate(source)
+    channels = ps.display_channels(raw)  # one contrast, whichever well is first
+    ps.create_plate(target, like=raw, channels=channels, exist_ok=True)
     return process_plate(
         source,
         target,

@@ -45,10 +45,17 @@ def _raw(folder: Path, size: int) -> str:
     return f"disk://{folder}"
 
 
-def _run(server: Server, **parameters: Any) -> tuple[dict[str, str], list[str]]:
-    """What became of a run of process_plate in a process of its own, and of its task runs."""
+def _run(server: Server, **parameters: Any) -> dict[str, str]:
+    """What became of a run of process_plate in a process of its own."""
     printed = server.run(*python("-m", "run_flow", json.dumps(parameters)), timeout=1200)
-    done = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+    found: dict[str, str] = json.loads(
+        next(line for line in printed.splitlines() if line.startswith("{"))
+    )
+    return found
+
+
+def _task_states(server: Server, done: dict[str, str]) -> list[str]:
+    """What became of its task runs, once the server knows of all that they have ended."""
     chosen = FlowRunFilter(id={"any_": [done["run"]]})
 
     def ended() -> list[str]:
@@ -58,7 +65,7 @@ def _run(server: Server, **parameters: Any) -> tuple[dict[str, str], list[str]]:
         return names if len(names) > 2 and not {"Running", "Pending"} & {*names} else []
 
     with temporary_settings({PREFECT_API_URL: server.url}):
-        return done, wait_for(ended)
+        return wait_for(ended)
 
 
 @pytest.mark.slow
@@ -67,9 +74,9 @@ def test_all_wells_of_a_384_well_plate_come_out_and_all_runs_are_recorded(
     server: Server, tmp_path: Path, runner: str
 ):
     source, out = _raw(tmp_path / "raw", 384), f"zarr://{tmp_path}/out.zarr"
-    done, states = _run(server, source=source, target=out, step="flow_steps:scale", runner=runner)
+    done = _run(server, source=source, target=out, step="flow_steps:scale", runner=runner)
     assert done["state"] == "Completed", done
-    assert counted(states) == {"Completed": 18}  # 16 rows, the plan and the end
+    assert counted(_task_states(server, done)) == {"Completed": 18}  # 16 rows, the plan and the end
     raw, made = ps.open_plate(source), ps.open_plate(out)
     assert made.wells == raw.wells
     for number, well in enumerate(raw.wells):
@@ -81,9 +88,9 @@ def test_1536_wells_use_at_most_64_task_runs(server: Server, tmp_path: Path):
     """A task run costs a tenth of a second, and a row in the database."""
     source = _raw(tmp_path / "raw", 1536)
     step = {"step": "flow_steps:count", "output": "tables/cells.csv"}
-    done, states = _run(server, source=source, runner="threads:2", **step)
+    done = _run(server, source=source, runner="threads:2", **step)
     assert done["state"] == "Completed", done
-    assert counted(states) == {"Completed": 34}
+    assert counted(_task_states(server, done)) == {"Completed": 34}
     assert len(ps.load(f"{source}/tables/cells.csv")) == 1536
 
 
@@ -95,7 +102,7 @@ def test_a_worker_process_that_dies_fails_its_run_and_leaves_no_part_of_a_well(
     source, out = _raw(tmp_path / "raw", 24), f"zarr://{tmp_path}/out.zarr"
     params = {"folder": str(tmp_path), "value": 13}
     call = {"source": source, "target": out, "step": "flow_steps:deadly", "params": params}
-    done, _ = _run(server, **call, runner="processes:2")
+    done = _run(server, **call, runner="processes:2")
     assert done["state"] == "Failed"
     assert "of 24 wells failed" in done["message"]
     assert "process" in done["message"]
@@ -104,6 +111,6 @@ def test_a_worker_process_that_dies_fails_its_run_and_leaves_no_part_of_a_well(
     assert len(there) < 24
     for well in there:
         assert ps.open_plate(out)[well].image(0).read().shape == (1, 1, 1, 8, 8)
-    done, _ = _run(server, **call, runner="processes:2")
+    done = _run(server, **call, runner="processes:2")
     assert done["state"] == "Completed", done
     assert ps.open_plate(out).wells == ps.open_plate(source).wells
