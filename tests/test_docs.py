@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*DOCS.rglob("*.md")])
 ELSEWHERE = {
-    "docs/object-stores.md": "tests/objects/test_docs.py",  # on a local S3 server
-    "docs/prefect.md": "tests/flows/test_docs.py",  # with a server
+    "docs/object-stores.md": "tests/objects/test_object_docs.py",  # on a local S3 server
+    "docs/prefect.md": "tests/flows/test_flow_docs.py",  # with a server
     "docs/omero.md": "tests/omero/test_omero_docs.py",  # with a loopback OMERO server
     "docs/troubleshooting.md": "tests/test_docs.py",  # block by block, below
 }

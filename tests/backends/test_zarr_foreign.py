@@ -217,14 +217,14 @@ def test_a_column_beside_its_padded_twin_is_another_well(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"wells": [{"path": "B/03"}]}, "is not valid NGFF 0.4: plate.wells.0.rowIndex"),
+        ({"wells": [{"path": "B/03"}]}, "lists {'path': 'B/03'} as a well; it needs"),
         ({"wells": [GOOD, {"path": "B/04"}]}, "lists {'path': 'B/04'} as a well; it needs"),
         ({"wells": [GOOD, GOOD | {"path": "B/3"}]}, "lists {'path': 'B/3', .* as a well"),
         ({"wells": [GOOD, GOOD | {"path": "B/04"}]}, "B/04 has row and column index 1, 2"),
         ({"wells": [GOOD, GOOD]}, "lists a well twice"),
-        ({"wells": "B/03"}, "is not valid NGFF 0.4"),
+        ({"wells": "B/03"}, "lists 'B' as a well; it needs"),
         ({"wells": []}, None),
-        ({"rows": []}, "row 'B' in well path 'B/03' is not in list of rows"),
+        ({"rows": []}, "is not valid NGFF 0.4: plate.rows lists no names"),
     ],
 )
 def test_a_plate_that_contradicts_itself_is_refused_with_what_is_wrong(

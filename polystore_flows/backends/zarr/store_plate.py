@@ -194,8 +194,11 @@ class WritableStoredPlate(WritablePlate):
         store_tables.make_folder(self, self.root / inner)
 
     def touch(self, groups: Sequence[Path]) -> None:
-        """Make groups look committed now, by writing their JSON again."""
-        for group in groups:
+        """Make groups look committed now, by writing their JSON again; or files."""
+        for group in cast(Sequence[Any], groups):
+            if group.is_file():
+                group.store.touch(group.uri.text)
+                continue
             path: Any = document_path(group, self.version)
 
             def touched(content: dict[str, Any], path: StorePath = path) -> dict[str, Any]:
