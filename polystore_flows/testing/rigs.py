@@ -26,6 +26,8 @@ class Rig:
     """Whether it has links; without them ``create_symlink`` is an `UnsupportedError`."""
     directories: bool = True
     """Whether directories can be made, empty ones too, at any place below `root`."""
+    times: bool = True
+    """Whether ``touch`` can change times; without that it is an `UnsupportedError`."""
     suffixes: tuple[str, ...] = SUFFIXES
     """Suffixes of files that can be stored, of those that `sample` knows; at least one."""
 

@@ -29,7 +29,7 @@ FILES = ("disk", *OBJECTS)
 _CLAIMED = ("disk", "file", "zarr", *(f"zarr+{scheme}" for scheme in OBJECTS), "omero")
 _KNOWN = ", ".join(f"{scheme}:" for scheme in _CLAIMED)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
-_OMERO = re.compile(r"/plate/(\d+|[^/]*\{[^/]*)(/.*)?")
+_OMERO = re.compile(r"/plate/[^/]+(/.*)?")  # a number, or the name of one that this package made
 _LIKELY = {"well": "A/1", "row": "A", "column": "1", "col": "1", "field": "0", "site": "0"}
 """What wildcards of these names stand for, to tell the kind of a query with wildcards."""
 

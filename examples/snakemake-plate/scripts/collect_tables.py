@@ -1,4 +1,4 @@
-"""Sum up the tables of all wells in one table of the plate; bring the plate map along."""
+"""Sum up the tables of all wells in one table of the plate; bring a plate map along."""
 
 import argparse
 
@@ -8,7 +8,7 @@ import polystore_flows as ps
 def main() -> None:
     """Read `tables/nuclei.csv` of each well; write one row a well to the plate's."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="URI of the raw plate, which has the plate map")
+    parser.add_argument("source", help="URI of the raw plate, which may have a plate map")
     parser.add_argument("target", help="URI of the plate with the results")
     parser.add_argument("wells", nargs="+", help="for example B/3")
     args = parser.parse_args()
@@ -26,7 +26,8 @@ def main() -> None:
             | means.to_dict()
         )
     plate.write_table("tables/nuclei.csv", rows)
-    plate.write_table("tables/conditions.csv", ps.load(f"{args.source}/tables/conditions.csv"))
+    if ps.exists(f"{args.source}/tables/conditions.csv"):
+        plate.write_table("tables/conditions.csv", ps.load(f"{args.source}/tables/conditions.csv"))
 
 
 if __name__ == "__main__":

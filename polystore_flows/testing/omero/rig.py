@@ -17,7 +17,7 @@ class OmeroRig(Rig):
     """The OMERO backend in a plate of its own on `server`, to which this process is led."""
 
     symlinks = False
-    directories = False
+    directories = times = False
     suffixes = (".json", ".csv", ".tsv", ".txt")
 
     def __init__(self, server: OmeroServer) -> None:
