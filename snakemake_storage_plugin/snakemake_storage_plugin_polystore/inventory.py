@@ -85,7 +85,10 @@ def take(
     if listing in done:
         return
     started = time.monotonic()
-    for found in _listed(query, parsed):
+    everything = _listed(query, parsed)
+    if everything is None:
+        return
+    for found in everything:
         answers.found(found.place)
         for spelling in found.spellings:
             place = key(spelling)
@@ -103,24 +106,28 @@ def refresh(query: str, answers: Answers) -> None:
     """Renew `answers` that are outdated from the listing that tells of `query`, if one does."""
     parsed = parse_query(query)
     if listing_of(query) is not None or parsed.kind in _SURVEYS:
-        for found in _listed(query, parsed):
+        for found in _listed(query, parsed) or ():
             answers.found(found.place)
 
 
-def _listed(query: str, parsed: Query) -> Iterator[Found]:
+def _listed(query: str, parsed: Query) -> Iterator[Found] | None:
+    """All that the listing shows; None where the store has none."""
     if parsed.address is None:
-        yield from _list_folder(_folder_of(query))
-        return
+        return _list_folder(_folder_of(query))
     try:
         times = plate_store_for(parsed.plate).survey(parsed.plate, _SURVEYS[parsed.kind])
     except NotFoundError:
-        return
+        times = {}
     except PolystoreError:
-        if parsed.among_files:  # a folder that happens to be called like a well
-            return
-        raise
+        if not parsed.among_files:  # else a folder that happens to be called like a well
+            raise
+        times = {}
+    return None if times is None else _parts(parsed, times)
+
+
+def _parts(parsed: Query, times: dict[str, float]) -> Iterator[Found]:
     plate = parse_query(parsed.plate).place
-    for path, mtime in (times or {}).items():
+    for path, mtime in times.items():
         spellings = _spellings(path)
         yield Found(
             tuple(f"{parsed.plate}/{s}" for s in spellings), f"{plate}/{spellings[0]}", mtime

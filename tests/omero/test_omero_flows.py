@@ -24,6 +24,7 @@ def run(home: Path, source: str, target: str) -> str:
     """Run the flow with a server of its own for the length of the run; what is printed."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), source, target],
         env=env,

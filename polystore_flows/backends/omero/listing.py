@@ -124,6 +124,18 @@ def stat(contents: Contents, inner: str) -> Stat:
     return Stat("directory", size, newest)
 
 
+def survey(contents: Contents, kind: str) -> dict[str, float]:
+    """Times of all wells and fields (``image``), or of all files; see ``PlateStore.survey``."""
+    if kind == "file":
+        return {path: file.created for path, file in contents.files.items()}
+    found: dict[str, float] = {}
+    for path, well in contents.structure.wells.items():
+        times = {f"{path}/{field}": image.created for field, image in well.images.items()}
+        if times:
+            found |= {path: max(times.values()), **times}
+    return found
+
+
 def targets(contents: Contents, inner: str) -> dict[str, list[int]]:
     """Numbers, by OMERO's kind, of what is deleted with `inner`; no label image."""
     if not inner:
