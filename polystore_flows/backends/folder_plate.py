@@ -29,11 +29,12 @@ from ..hcs.address import Address, PlaneSelection, parse_address, parse_well, pl
 from ..hcs.image import Channel, ImageInfo, check_index
 from ..hcs.plate import Image, Mode, Plate
 from ..hcs.spec import PlateSpec
+from ..threads import in_threads
 from ..uri import parse_uri
 from . import folder_writer as writer
 from .codecs import open_image, read_image_header
 from .folder_contents import Contents, look, look_again, own_contents
-from .folder_writer import LABELS, Folder, in_threads
+from .folder_writer import LABELS, Folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,12 +15,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     AlreadyExistsError,
@@ -33,14 +32,13 @@ from ..hcs.image import Channel, named_channels
 from ..hcs.layout import Layout
 from ..hcs.spec import PlateSpec, require_like
 from ..settings import get_settings
+from ..threads import in_threads
 from ..uri import BackendURI
 from .codecs import encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 Document = dict[str, Any]
 Planes = Mapping[str, "NDArray[Any]"]
 
@@ -288,14 +286,6 @@ def plane_names(prefix: str, well: str, field: str, shape: Sequence[int]) -> lis
     address, number = parse_well(well), int(field)
     axes = product(range(shape[0]), range(shape[1]), range(shape[2]))
     return [prefix + plane_file_name(address, number, c, z, t) for t, c, z in axes]
-
-
-def in_threads(work: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
-    """`work` on each of `items` in a few threads; results in their order."""
-    if len(items) < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(min(get_settings().workers or 8, len(items))) as pool:
-        return list(pool.map(work, items))
 
 
 def _write_planes(folder: Folder, prefix: str, well: str, field: str, array: NDArray[Any]) -> None:

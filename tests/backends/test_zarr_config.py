@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import pytest
 import zarr
 
 import polystore_flows as ps
-from polystore_flows.backends.zarr import array_layout
+from polystore_flows.backends.zarr import array_layout, staged_store
 from polystore_flows.backends.zarr.shards import open_sharded
 from polystore_flows.errors import CorruptDataError, MismatchError
 from polystore_flows.hcs.zarr_config import ZarrChunkStrategy, ZarrCompressor, ZarrConfig
@@ -216,3 +220,32 @@ def test_a_plate_whose_stored_config_is_wrong_says_so(tmp_path: Path, pixels: Pi
     document.write_text(document.read_text().replace("blosc-lz4", "lzma"))
     with pytest.raises(ValueError, match=r"p.zarr: its 'config' is wrong: no compressor"):
         plate.write_image("A/1", 0, pixels())
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_nothing_is_written_behind_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: Any
+) -> None:
+    """The other chunks would make a folder anew that the writer of the well has removed."""
+    write = staged_store._write
+    fails = threading.Event()
+
+    def slow(path: Path, value: Any) -> None:
+        if path.name in (".zarray", "zarr.json"):
+            write(path, value)
+        elif not fails.is_set():
+            fails.set()
+            raise OSError(errno.ENOSPC, "no space is left")
+        else:
+            time.sleep(0.1)
+            write(path, value)
+
+    monkeypatch.setattr(staged_store, "_write", slow)
+    path = tmp_path / "0"
+    config = ZarrConfig(ngff_version=version, sharding=False)
+    array = np.arange(1, 3 * 40 * 4 + 1, dtype="u2").reshape(1, 3, 40, 2, 2)
+    with pytest.raises(OSError, match="no space"):
+        array_layout.write_array(path, array, tuple("tczyx"), config)
+    shutil.rmtree(path)
+    time.sleep(0.3)
+    assert not path.exists()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import obstore
 
 from ...contracts import Stat
-from ...settings import get_settings
+from ...threads import in_threads
 from .stores import Store
 
 DIRECTORY = ".polystore-directory"
@@ -52,8 +51,4 @@ def copy_objects(source: Store, target: Store, pairs: Sequence[tuple[str, str]])
             data = obstore.get(source, pair[0]).bytes()
             obstore.put(target, pair[1], data, mode="create", use_multipart=False)
 
-    if len(pairs) == 1:
-        copy(pairs[0])
-        return
-    with ThreadPoolExecutor(min(get_settings().workers or 8, max(len(pairs), 1))) as pool:
-        list(pool.map(copy, pairs))
+    in_threads(copy, pairs)

@@ -7,6 +7,7 @@ planes are written by `shards`, all else by zarr-python.
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +40,23 @@ def write_array(path: Path, array: NDArray[Any], axes: tuple[str, ...], config: 
         return
     import zarr
 
+    from .staged_store import StagedStore
+
     v2 = config.ngff_version == "0.4"
-    stored = zarr.create_array(
-        path,
-        shape=array.shape,
-        dtype=array.dtype,
-        chunks=chunk,
-        shards=chunk if config.shards else None,
-        fill_value=0,
-        zarr_format=2 if v2 else 3,
-        compressors=codec.for_zarr_python(array.dtype.itemsize, v2=v2) or None,
-        chunk_key_encoding={"name": "v2" if v2 else "default", "separator": "/"},
-        dimension_names=None if v2 else axes,
-    )
-    stored[...] = array
+    with closing(StagedStore(path)) as store:
+        stored = zarr.create_array(
+            store,
+            shape=array.shape,
+            dtype=array.dtype,
+            chunks=chunk,
+            shards=chunk if config.shards else None,
+            fill_value=0,
+            zarr_format=2 if v2 else 3,
+            compressors=codec.for_zarr_python(array.dtype.itemsize, v2=v2) or None,
+            chunk_key_encoding={"name": "v2" if v2 else "default", "separator": "/"},
+            dimension_names=None if v2 else axes,
+        )
+        stored[...] = array
 
 
 def _chunk(array: NDArray[Any], strategy: ZarrChunkStrategy) -> tuple[int, ...]:

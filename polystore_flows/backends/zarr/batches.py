@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from ...contracts import Identifier
 from ...errors import AlreadyExistsError, MismatchError
 from ...hcs.address import PlaneSelection
 from ...hcs.plate import Image
-from ...settings import get_settings
+from ...threads import WAITING, in_threads
 from .commit import check_well
 from .planes import Part, assemble, check_parts, replace_planes
 from .plate import ZarrPlate
@@ -41,22 +40,15 @@ def load_images(targets: Sequence[Target]) -> list[Any]:
         keys.append((*image_key, address.planes))
         reads[keys[-1]] = images[image_key]
     far = any(isinstance(target.root, StorePath) for target in targets)
-    arrays = dict(zip(reads, _read(reads, far=far), strict=True))
+    workers = WAITING if far else 1  # Blosc keeps the cores of this machine busy by itself
+    pixels = in_threads(lambda read: reads[read].select(read[2]), list(reads), workers)
+    arrays = dict(zip(reads, pixels, strict=True))
     seen = set()
     loaded = []
     for key in keys:
         loaded.append(arrays[key].copy() if key in seen else arrays[key])  # each is the caller's
         seen.add(key)
     return loaded
-
-
-def _read(reads: dict[tuple[str, str, PlaneSelection], Image], *, far: bool) -> list[Any]:
-    """Those of a store at the same time; Blosc keeps the cores of this machine busy by itself."""
-    workers = min(get_settings().workers or 8, len(reads)) if far else 1
-    if workers < 2:
-        return [image.select(planes) for (_, _, planes), image in reads.items()]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda read: read[1].select(read[0][2]), reads.items()))
 
 
 def save_fields(data: Sequence[Any], targets: Sequence[Target], *, overwrite: bool = False) -> None:

@@ -20,6 +20,7 @@ from ...errors import CorruptMetadataError, FileLockError, NotFoundError, Polyst
 from ...hcs import ngff
 from ...hcs.layout import SIZES, Layout
 from ...metadata.atomic import strays
+from ...threads import in_threads
 from .arrays import ZarrImage
 from .commit import (
     changing,
@@ -35,7 +36,6 @@ from .nodes import add_group, find_document, read_attributes, version_at
 from .plate import ZarrPlate
 from .rebuild import document_of, lost_wells, wells_in
 from .staging import abandoned, sweep
-from .store_path import at_once
 from .tables import list_table, unlisted_tables
 from .writing import WritablePlate
 
@@ -145,7 +145,7 @@ def rules(plate: ZarrPlate) -> Iterator[Finding]:
         for well in on_disk:
             yield from _well(plate, well)
     else:  # each question is a request
-        for found in at_once(lambda well: list(_well(plate, well)), on_disk):
+        for found in in_threads(lambda well: list(_well(plate, well)), on_disk):
             yield from found
     for file in _unlisted_tables(plate, on_disk):
         inner = file.relative_to(plate.root).as_posix()

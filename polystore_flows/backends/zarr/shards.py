@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -24,7 +23,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from ...settings import get_settings
+from ...threads import in_threads
 from .chunk_codecs import ChunkCodec
 from .store_path import StoredShard, StorePath
 
@@ -96,7 +95,7 @@ class ShardedArray:
                 offset, length, place = chunk
                 self._decode(file.read(offset, length), length, out[place])
 
-            _in_threads(read, chunks, out.nbytes)
+            in_threads(read, chunks, _workers(out.nbytes))
 
     def _read_index(self, file: StoredShard | _LocalShard) -> NDArray[np.uint64]:
         length = 16 * math.prod(self.shard[:-2]) + 4
@@ -131,7 +130,7 @@ class ShardedArray:
             return self.codec.encode(np.ascontiguousarray(plane)) if plane.any() else None
 
         index = np.full((*self.shard[:-2], 2), MISSING, "<u8")
-        encoded = _in_threads(encode, places, part.nbytes)
+        encoded = in_threads(encode, places, _workers(part.nbytes))
         if not any(chunk is not None for chunk in encoded):
             return
         path = self._file(key)
@@ -226,13 +225,9 @@ def open_sharded(path: Path) -> ShardedArray | None:
     return array if all(metadata.get(key) == expected[key] for key in read) else None
 
 
-def _in_threads(act: Callable[[Any], Any], items: list[Any], size: int) -> list[Any]:
-    """`act` on each of `items`, which touch `size` bytes together; Blosc lets go of the GIL."""
-    workers = min(get_settings().workers or os.cpu_count() or 1, len(items))
-    if workers < 2 or size < _SMALL:
-        return [act(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(act, items))
+def _workers(size: int) -> int:
+    """Threads for `size` bytes; Blosc lets go of the GIL."""
+    return 1 if size < _SMALL else os.cpu_count() or 1
 
 
 def _crc(data: Any) -> bytes:

@@ -13,11 +13,12 @@ from typing import Any
 
 from ...errors import PolystoreError
 from ...hcs import ngff
+from ...threads import in_threads
 from .check import Finding, fields_on_disk, most_fields, rules
 from .commit import row_attributes, with_document
 from .nodes import OURS, attributes_in, find_document, read_attributes, version_at
 from .rebuild import document_of, lost_wells
-from .store_path import StorePath, at_once
+from .store_path import StorePath
 from .store_plate import StoredPlate, WritableStoredPlate
 from .store_tables import list_table
 from .uploads import IN_UPLOAD, change_labels, image_id, put_group, update
@@ -42,7 +43,7 @@ def check(root: StorePath, uri: str) -> list[Finding]:
             message = "is a label image of an image that was replaced"
             found[number] = replace(finding, rule="left-over", message=message)
     grid = (listed.joinpath(row, column) for row in plate.rows for column in plate.columns)
-    for folders in at_once(lambda well: list(_unnamed(well)), [w for w in grid if w.is_dir()]):
+    for folders in in_threads(lambda well: list(_unnamed(well)), [w for w in grid if w.is_dir()]):
         for folder in folders:
             if max(stat.mtime for stat in folder.files().values()) < time.time() - AGE:
                 where = f"{uri}/{folder.relative_to(listed)}"
@@ -100,7 +101,7 @@ def _mend(plate: WritableStoredPlate, rule: str, inner: str) -> None:
 def _count_fields(plate: WritableStoredPlate) -> None:
     """Set ``field_count``, and that of each acquisition, to the largest number in a well."""
     plate.refresh()
-    listed = at_once(plate._acquisitions_of, plate.wells)
+    listed = in_threads(plate._acquisitions_of, plate.wells)
     path: Any = plate.document_path
 
     def counted(content: dict[str, Any]) -> dict[str, Any]:

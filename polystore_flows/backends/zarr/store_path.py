@@ -5,25 +5,19 @@ A plate is read in the same way whether its root is a `pathlib.Path` or one of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 from ...contracts import DocumentStore, Stat
 from ...errors import NotFoundError, UnsupportedError
 from ...registry import backend_for
-from ...settings import get_settings
+from ...threads import in_threads
 from ...uri import BackendURI
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _MOST = 16 * 2**20
 """Adjacent chunks are fetched by one request up to so many bytes."""
-_AT_ONCE = 8
-"""Requests at a time, unless the settings say otherwise."""
 
 
 class Status(NamedTuple):
@@ -246,7 +240,7 @@ class StoredShard:
             else:
                 runs.append([offset, offset + length])
         store, uri = self._path.store, self._path.uri.text
-        fetched = at_once(lambda run: store.read_range(uri, *run), runs)
+        fetched = in_threads(lambda run: store.read_range(uri, *run), runs)
         self._runs = {(start, end): data for (start, end), data in zip(runs, fetched, strict=True)}
 
     def read(self, offset: int, length: int) -> bytes:
@@ -259,11 +253,3 @@ class StoredShard:
     def close(self) -> None:
         """Forget what was fetched."""
         self._runs.clear()
-
-
-def at_once(act: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`act`, which waits for a server, on each of `items` in threads."""
-    if len(items) < 2:
-        return [act(item) for item in items]
-    with ThreadPoolExecutor(min(get_settings().workers or _AT_ONCE, len(items))) as pool:
-        return list(pool.map(act, items))

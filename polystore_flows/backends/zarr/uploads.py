@@ -21,6 +21,7 @@ from ...errors import AlreadyExistsError, NotFoundError, PolystoreError
 from ...hcs import ngff
 from ...metadata import atomic_update_json, read_json
 from ...settings import get_settings
+from ...threads import in_threads
 from .nodes import (
     OURS,
     attributes_in,
@@ -29,7 +30,7 @@ from .nodes import (
     group_content,
     with_attributes,
 )
-from .store_path import StorePath, at_once
+from .store_path import StorePath
 
 _ARRAY = {"0.5": "zarr.json", "0.4": ".zarray"}
 """Name of an array's metadata."""
@@ -133,7 +134,8 @@ def upload(
     try:
         files = [f for name in names for f in (staged / name).rglob("*") if f.is_file()]
         large = [f for f in files if f.stat().st_size > _LARGE]  # which obstore sends in parts
-        at_once(put, [f for f in files if f not in large and not (claimed and f == staged / first)])
+        done = {*large, staged / first} if claimed else {*large}
+        in_threads(put, [f for f in files if f not in done])
         for file in large:
             put(file)
     except BaseException:
