@@ -18,7 +18,7 @@ MOST_LINES = 420
 # From the ground up. A module imports from floors below its own, and from its own.
 FLOORS = [
     {"_version", "errors", "redaction", "settings"},
-    {"credentials", "uri", "hcs"},
+    {"credentials", "uri", "threads", "hcs"},
     {"contracts"},
     {"registry"},
     {"api", "metadata", "steps"},

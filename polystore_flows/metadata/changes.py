@@ -106,6 +106,7 @@ def apply(encoded: bytes, draft: Draft | None, document: object) -> Draft:
             raise missing(document)
         draft = Draft({})
     for verb, path, value in steps:
+        draft.load(path)
         _check(draft.data, verb, path, value, document)
     for verb, path, value in steps:
         _make(draft, verb, path, value)

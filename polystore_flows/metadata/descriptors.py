@@ -20,7 +20,7 @@ _opened: set[Descriptor] = set()
 class Descriptor:
     """One open file of this process; `fd` is -1 once it is closed, and in a forked child."""
 
-    def __init__(self, path: Path, flags: int, mode: int = 0o666) -> None:
+    def __init__(self, path: str | Path, flags: int, mode: int = 0o666) -> None:
         with mutex:  # a fork must find either no descriptor or one that is in the table
             self.fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
             _opened.add(self)

@@ -175,10 +175,9 @@ def apply_change(path: str | os.PathLike[str], change: Change, timeout: float) -
         if content is None:
             draft = None
         elif draft is None or draft.content != content:
-            draft = Draft(parse(document, content))
             noted = hold.seen(document)
-            if noted is not None and checksum(content) == noted[:2]:
-                draft.adopt(content)
+            is_ours = noted is not None and checksum(content) == noted[:2]
+            draft = (Draft.of(content) if is_ours else None) or Draft(parse(document, content))
         return apply(encoded, draft, document)
 
     update = b"\n".join([address(document), encoded])
@@ -241,7 +240,7 @@ def _joined(draft: Draft, requests: list[Request], document: Path) -> tuple[list
     """Apply `requests` to a document; returns those that could be, and the text of it all."""
     own = draft.content
     if requests and own:  # the dict of a caller, which is to hold the change of that caller only
-        draft = Draft(json.loads(own))
+        draft = Draft.of(own) or Draft(json.loads(own))
     done = []
     for request in requests:
         try:

@@ -16,16 +16,19 @@ _WIDTH = 88
 _MANY = 40  # members that do not fit on one line anyway
 _CONTAINERS = (dict, list, tuple)
 _STEP = "  "
-_SECTION, _ENTRY, _CLOSING = f'\n{_STEP}"', f'\n{_STEP * 2}"', f"\n{_STEP}}}"
+_SECTION, _COLON = f'\n{_STEP}"', '": '
+_OPENING, _ENTRY, _CLOSING = f'{{\n{_STEP * 2}"', f',\n{_STEP * 2}"', f"\n{_STEP}}}"
+_UNPARSED: Any = object()
 
 
 class Draft:
-    """A document with the text of its entries.
+    """A document with the text of its entries, the members of the objects at its top.
 
     Args:
         data: The document.
 
     Attributes:
+        data: The document, as far as it was needed; see `of`.
         content: Its text, as long as nothing was touched since it was made.
     """
 
@@ -34,8 +37,39 @@ class Draft:
         self.content = b""
         self._lines: dict[str, dict[str, str]] = {}
 
+    @classmethod
+    def of(cls, content: bytes) -> Draft | None:
+        """Return a draft of a text that `render` gave, with entries that are yet to be parsed.
+
+        None if the names of its entries cannot be told without parsing.
+        """
+        draft = cls({})
+        for section in content.decode().removesuffix("\n}\n").split(_SECTION)[1:]:
+            name, _, value = section.removesuffix(",").partition(_COLON)
+            if "\\" in name:
+                return None
+            if value.startswith(_OPENING):
+                entries = value.removeprefix(_OPENING).removesuffix(_CLOSING).split(_ENTRY)
+                lines = {entry.partition(_COLON)[0]: entry for entry in entries}
+                if len(lines) < len(entries) or "\\" in "".join(lines):
+                    return None
+                draft._lines[name] = lines
+                draft.data[name] = dict.fromkeys(lines, _UNPARSED)
+            else:
+                draft.data[name] = json.loads(value)
+        draft.content = content
+        return draft
+
+    def load(self, path: list[str]) -> None:
+        """Parse what is to be looked at, or changed: an entry, or all those of a section."""
+        section = self.data.get(path[0])
+        if isinstance(section, dict):
+            for name in path[1:2] or section:
+                if section.get(name) is _UNPARSED:
+                    section[name] = json.loads(f'{{"{self._lines[path[0]][name]}}}')[name]
+
     def touch(self, path: list[str]) -> None:
-        """Forget the text of what is to be changed."""
+        """Forget the text of what is to be changed, which is parsed."""
         self.content = b""
         if len(path) < 2:
             self._lines.pop(path[0], None)
@@ -52,18 +86,10 @@ class Draft:
             text = f"{{\n{_joined(self._sections())}\n}}\n" if self.data else "{}\n"
             self.content = text.encode()
         except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
+            for name in self.data:
+                self.load([name])
             self.content = f"{json.dumps(self.data, indent=2, allow_nan=False)}\n".encode()
         return self.content
-
-    def adopt(self, content: bytes) -> None:
-        """Take the text of the entries from `content`, which `render` made of this very data."""
-        sections = content.decode().split(_SECTION)[1:]
-        for (key, value), section in zip(self.data.items(), sections, strict=False):
-            entries = section.split(_ENTRY)[1:]
-            if isinstance(value, dict) and value and len(entries) == len(value):
-                entries[-1] = entries[-1].rpartition(_CLOSING)[0]
-                texts = [f'{_STEP * 2}"{entry.removesuffix(",")}' for entry in entries]
-                self._lines[key] = dict(zip(value, texts, strict=True))
 
     def _sections(self) -> list[str]:
         sections = []
@@ -72,9 +98,10 @@ class Draft:
                 lines = self._lines.setdefault(key, {})
                 for name in value:
                     if name not in lines:
-                        lines[name] = _member(name, value[name], 2 * _STEP)
-                entries = _joined([lines[name] for name in value])
-                sections.append(f"{_STEP}{_line(key)}: {{\n{entries}\n{_STEP}}}")
+                        line = _member(name, value[name], 2 * _STEP)
+                        lines[name] = line.removeprefix(f'{2 * _STEP}"')
+                entries = _ENTRY.join([lines[name] for name in value])
+                sections.append(f"{_STEP}{_line(key)}: {_OPENING}{entries}{_CLOSING}")
             else:
                 sections.append(_member(key, value, _STEP))
         return sections

@@ -156,6 +156,7 @@ class Hold:
         """Take the lock, or return the hold of this thread that lends it."""
         deadline = time.monotonic() + timeout
         place: Place | None = None
+        before: list[str] = []
         try:
             while True:
                 with flock.explained(self.path):
@@ -163,7 +164,9 @@ class Hold:
                     if mine is not None:
                         return self._lender(mine, borrow)
                     # A newcomer does not overtake those who wait for the lock itself.
-                    if place or not timeout or not self.queue.is_contended():
+                    if timeout and not place:
+                        before = self.queue.names()
+                    if place or not self.queue.is_contended(before):
                         if self._try():
                             if self._is_current():
                                 break
@@ -181,7 +184,7 @@ class Hold:
                     self._close()
                     return None
                 if place is None:
-                    place = Place(self.queue, update)
+                    place = Place(self.queue, update, before)
                 self.answer = place.wait(left)
                 if self.answer is not None:
                     self._close()
@@ -258,8 +261,9 @@ class Hold:
             status = os.fstat(self._file.fd)
             self._key = (status.st_dev, status.st_ino)
             owner = _owners.get(self._key)
-        if self._key[0] not in _proven:
+        if self._key[0] not in _shared:
             mounts.check(self.path, self._key[0])
+            _shared.add(self._key[0])
         self.queue = Queue.of(self._key)
         return owner if owner and owner.held and owner._owner == self._owner else None
 
@@ -369,4 +373,6 @@ class Hold:
 
 
 _owners: dict[tuple[int, int], Hold] = {}
+_shared: set[int] = set()
 _proven: set[int] = set()
+"""File systems whose mount was looked at, and those that two open files were tried on."""

@@ -24,7 +24,7 @@ import stat
 import tempfile
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polystore_flows.metadata.descriptors import Descriptor
@@ -39,7 +39,7 @@ MOST = 128
 _FIRST_PAUSE = (0.0005, 0.02)  # seconds between two tries of the first waiter
 _OTHER_PAUSE = (0.05, 0.15)  # of the others, who are called when it is their turn
 _SHARED_MEMORY = "/dev/shm"
-_CLOSURE, _UPDATE, _PAYLOAD, _NASCENT = ".turn", ".update", ".json", ".new"
+_CLOSURE, _UPDATE, _PAYLOAD = ".turn", ".update", ".json"
 
 
 def address(document: Path) -> bytes:
@@ -82,26 +82,17 @@ class Queue:
         if self.folder is None or not os.access(self.folder, os.F_OK):
             return []
         try:
-            names = sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
+            return sorted(os.listdir(self.folder))  # noqa: PTH208 - half the time of a Path
         except OSError:
             return []
-        return [name for name in names if not name.endswith(_NASCENT) or self._bury(name)]
 
-    def _bury(self, nascent: str) -> bool:
-        """Remove what a process left that died while it made its FIFO; False, always."""
-        if not is_alive(int(nascent.partition("-")[0])):
-            with contextlib.suppress(OSError):
-                os.unlink(f"{self.folder}/{nascent}")  # noqa: PTH108
-            self.close()
-        return False
+    def is_contended(self, names: Sequence[str]) -> bool:
+        """Whether one of them cannot be taken along: then newcomers wait as well."""
+        return any(name.endswith(_CLOSURE) and self._lives(name) for name in names)
 
-    def is_contended(self) -> bool:
-        """Whether somebody waits who cannot be taken along: then newcomers wait as well."""
-        return any(name.endswith(_CLOSURE) and self._lives(name) for name in self.names())
-
-    def is_first(self, waiter: str) -> bool:
-        """Whether nobody who still listens has waited longer."""
-        for name in self.names():
+    def is_first(self, waiter: str, names: Sequence[str]) -> bool:
+        """Whether nobody of them who still listens has waited longer."""
+        for name in names:
             if name == waiter:
                 break
             if not name.endswith(_PAYLOAD):
@@ -152,12 +143,15 @@ class Queue:
                 return
 
     def _reach(self, name: str) -> int | None:
-        """Open a waiter's FIFO; where it is dead, remove what it left."""
+        """Open a waiter's FIFO; where it is dead, remove what it left.
+
+        One without a reader may also be just made, by a process that is about to open it.
+        """
         fifo = f"{self.folder}/{name}"
         try:
             return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):
+            if error.errno == errno.ENOENT or (error.errno == errno.ENXIO and not _is_made(name)):
                 for left in (f"{self.folder}/{name.partition('.')[0]}{_PAYLOAD}", fifo):
                     with contextlib.suppress(OSError):
                         os.unlink(left)  # noqa: PTH108
@@ -178,11 +172,13 @@ class Place:
         queue: The queue.
         update: The `address` of the document and the `Change`, as two lines; None where only the
             lock itself will do.
+        before: Names of the queue when this one came.
     """
 
-    def __init__(self, queue: Queue, update: bytes | None) -> None:
+    def __init__(self, queue: Queue, update: bytes | None, before: Sequence[str] = ()) -> None:
         # The clock of this boot, which nobody sets, gives the order; the rest makes it unique.
-        self.id = f"{time.monotonic_ns():016x}-{os.urandom(6).hex()}"
+        self.id = f"{time.monotonic_ns():016x}-{os.getpid()}-{os.urandom(6).hex()}"
+        self._before: Sequence[str] | None = before
         self._queue = queue
         self._name = f"{self.id}{_CLOSURE if update is None else _UPDATE}"
         self._fifo: Descriptor | None = None
@@ -193,17 +189,15 @@ class Place:
                 self._enter(queue.folder, update)
 
     def _enter(self, folder: str, update: bytes | None) -> None:
-        nascent = Path(folder, f"{os.getpid()}-{self.id}{_NASCENT}")
+        fifo = f"{folder}/{self._name}"
         for _ in range(20):  # as often as a leaving waiter removes the folder in between
+            with contextlib.suppress(FileNotFoundError):
+                os.mkfifo(fifo, 0o600)
+                break
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)  # noqa: PTH102
-            with contextlib.suppress(FileNotFoundError):
-                os.mkfifo(nascent, 0o600)
-                break
-        # Open for both, so that it is never at its end; others see that it has a reader. Without
-        # one they would take it for a dead process's and remove it, hence the name until now.
-        self._fifo = Descriptor(nascent, os.O_RDWR | os.O_NONBLOCK)
-        os.rename(nascent, f"{folder}/{self._name}")  # noqa: PTH104
+        # Open for both, so that it is never at its end; others see that it has a reader.
+        self._fifo = Descriptor(fifo, os.O_RDWR | os.O_NONBLOCK)
         if update is None:
             return
         payload = os.open(
@@ -220,10 +214,10 @@ class Place:
     def wait(self, seconds: float) -> bytes | None:
         """Wait to be called, but not for long; returns what `answer` does."""
         fd = self._fifo.fd if self._fifo is not None else -1
-        pause = random.uniform(
-            *(_FIRST_PAUSE if fd < 0 or self._queue.is_first(self._name) else _OTHER_PAUSE)
-        )
-        pause = min(pause, seconds)
+        names = self._queue.names() if self._before is None else self._before
+        self._before = None
+        first = fd < 0 or self._queue.is_first(self._name, names)
+        pause = min(random.uniform(*(_FIRST_PAUSE if first else _OTHER_PAUSE)), seconds)
         if fd < 0:
             time.sleep(pause)
             return None
@@ -240,6 +234,7 @@ class Place:
             self._said += os.read(self._fifo.fd, 1 << 16)
         for line in self._said.split(b"\n")[:-1]:
             if line[:1] in (DONE, UNSURE):
+                self._published = False
                 return line
         return None
 
@@ -286,6 +281,12 @@ def _say(fifo: int, what: bytes, *, only_if_heard: bool = False) -> bool:
     finally:
         with contextlib.suppress(OSError):
             os.close(fifo)
+
+
+def _is_made(name: str) -> bool:
+    """Whether the process that a FIFO is named after lives, and may yet open it."""
+    pid = name.partition("-")[2].partition("-")[0]
+    return pid.isdigit() and is_alive(int(pid))
 
 
 @functools.lru_cache(maxsize=8)

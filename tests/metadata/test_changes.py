@@ -131,3 +131,46 @@ def test_a_long_list_of_objects_stands_one_to_a_line_whatever_its_texts_hold() -
         for at in (0, 30, 60):
             data = {"wells": [*plain[:at], odd, *plain[at:]]}
             assert json.loads(Draft(data).render()) == data
+
+
+_NAMES = st.sampled_from(["a", "b", "wells", 'say "x": {', "back\\slash", "é", "\ud800", ""])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", ",", '",\n    "', '}, {"', "\ud800", "x" * 90, "\n  }"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+_DOCUMENTS = st.dictionaries(_NAMES, st.dictionaries(_NAMES, _VALUES, max_size=5) | _VALUES)
+_PATHS = st.lists(_NAMES, min_size=1, max_size=3)
+_STEPS = st.one_of(
+    st.builds(lambda path, value: Change().set(*path, value=value), _PATHS, _VALUES),
+    st.builds(lambda path, value: Change().default(*path, value=value), _PATHS, _VALUES),
+    st.builds(lambda path, value: Change().agree(*path, value=value), _PATHS, _VALUES),
+    st.builds(lambda path, value: Change().append(*path, value=value), _PATHS, _VALUES),
+    st.builds(lambda path: Change().drop(*path), _PATHS),
+    st.builds(
+        lambda path, value: Change().merge(*path, value=value),
+        _PATHS,
+        st.dictionaries(_NAMES, _VALUES, max_size=3),
+    ),
+)
+
+
+@given(_DOCUMENTS, st.lists(_STEPS, max_size=4))
+def test_a_text_of_ours_is_changed_without_being_parsed(
+    data: dict[str, Any], changes: list[Change]
+) -> None:
+    """Entry by entry, and gives the text that the whole document would give."""
+    whole = Draft(data)
+    lazy = Draft.of(whole.render()) or Draft(json.loads(whole.content))
+    assert lazy.data.keys() == data.keys()
+    for change in changes:
+        refused: list[str] = []
+        for draft in (whole, lazy):
+            try:
+                apply(change.encode(HERE), draft, HERE)
+            except (CorruptMetadataError, MismatchError) as error:
+                refused.append(str(error))
+        assert len(set(refused)) == len(refused) // 2
+        assert lazy.render() == whole.render()
+        assert json.loads(lazy.content) == whole.data

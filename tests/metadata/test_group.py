@@ -208,16 +208,17 @@ def test_what_killed_waiters_of_vanished_documents_left_is_removed(tmp_path: Pat
     folder, living = tmp_path / "fe00-1", tmp_path / "fe00-2"
     for made in (folder, living):
         made.mkdir()
-        for name in ("1-a.update", "2-b.turn", f"{dead.pid}-3-c.new"):
+        for name in (f"1-{dead.pid}-a.update", f"2-{dead.pid}-b.turn", "3-c.update", "other"):
             os.mkfifo(made / name)
-        (made / "1-a.json").write_bytes(b"{}")
-    waiter = os.open(living / "2-b.turn", os.O_RDWR | os.O_NONBLOCK)
-    os.mkfifo(living / f"{os.getpid()}-4-d.new")
+        (made / f"1-{dead.pid}-a.json").write_bytes(b"{}")
+    waiter = os.open(living / f"2-{dead.pid}-b.turn", os.O_RDWR | os.O_NONBLOCK)
+    os.mkfifo(living / f"4-{os.getpid()}-d.update")  # which that process has yet to open
     queue._tidy(str(tmp_path))
     assert not folder.exists()
-    left = {path.name for path in living.iterdir()}
-    assert left == {"2-b.turn", f"{os.getpid()}-4-d.new"}
-    assert queue.Queue(str(living)).names() == ["2-b.turn"]
+    left = [f"2-{dead.pid}-b.turn", f"4-{os.getpid()}-d.update"]
+    assert queue.Queue(str(living)).names() == left
+    assert queue.Queue(str(living)).is_contended(left)
+    assert not queue.Queue(str(living)).is_contended(left[1:])
     os.close(waiter)
 
 
@@ -335,9 +336,12 @@ def test_the_text_after_many_changes_is_that_of_the_whole_document(
         content = draft.render()
         assert json.loads(content) == draft.data
         if adopted:
-            draft = Draft(json.loads(content))
-            draft.adopt(content)
-            assert json.loads(draft.render()) == draft.data
+            lazy = Draft.of(content)
+            assert lazy is not None
+            draft = lazy
+            assert json.loads(draft.render()) == json.loads(content)
+            for name in draft.data:
+                draft.load([name])
         draft.touch(path)
         inside = draft.data
         for key in path[:-1]:

@@ -30,12 +30,18 @@ from polystore_flows.metadata.changes import Change
 from polystore_flows.metadata.document import apply_change
 
 
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of the locks of file systems."""
+    monkeypatch.setattr("polystore_flows.metadata.lock._shared", set())
+    monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+
+
 def test_a_lock_that_does_not_lock_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some FUSE file systems say yes to everybody."""
     monkeypatch.setattr(portalocker, "lock", lambda fd, flags: None)
-    monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+    _forget(monkeypatch)
     began = time.monotonic()
     with pytest.raises(FileLockError, match="do not exclude"), file_lock(tmp_path / "a.json"):
         pass
@@ -48,7 +54,7 @@ def test_a_lock_that_does_not_lock_is_refused(
 def test_locks_are_proven_once_for_a_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+    _forget(monkeypatch)
     calls: list[int] = []
     real = flock.lock
 
@@ -87,7 +93,7 @@ def test_a_mount_whose_locks_stay_within_one_host_is_refused_at_once(
     atomic_write_json(document, {"n": 1})
     said.write_text(mounted(tmp_path, "vers=3", *options))
     monkeypatch.setattr(mounts, "MOUNTS", said)
-    monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+    _forget(monkeypatch)
 
     def lock() -> None:
         with file_lock(document):
@@ -118,7 +124,7 @@ def test_other_mounts_are_not_refused(
     said.write_text(mounted(tmp_path, "vers=4.2", *options))
     for where in (said, tmp_path / "missing"):
         monkeypatch.setattr(mounts, "MOUNTS", where)
-        monkeypatch.setattr("polystore_flows.metadata.lock._proven", set())
+        _forget(monkeypatch)
         with file_lock(tmp_path / "a.json"):
             pass
 
