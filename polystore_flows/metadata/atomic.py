@@ -238,7 +238,7 @@ def replace(
                 raise ForeignWriteError from None
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()  # which fails if an interrupt came after the replacement
+                os.unlink(temporary)  # noqa: PTH108 - fails if an interrupt came after it was moved
                 hold.notes.batch = None
             raise
     try:
@@ -274,7 +274,7 @@ def strays(path: str | os.PathLike[str], *, remove: bool = False) -> list[Path]:
         FileLockError: There is something, but the lock cannot be taken.
     """
     lock_path = lock_path_of(resolved(local_path(path)))
-    if not any(_temporaries(Path(str(lock_path).removesuffix(".lock")))):
+    if not any(_temporaries(str(lock_path).removesuffix(".lock"))):
         return []
     with contextlib.suppress(FileLockTimeoutError), hold_lock(lock_path, 0) as hold:
         found = list(_temporaries(hold.base))
@@ -289,14 +289,15 @@ def look_again(hold: Hold) -> None:
     with contextlib.suppress(OSError):
         temporary = _temporary(hold.base)
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        temporary.unlink()
+        os.unlink(temporary)  # noqa: PTH108
 
 
-def _temporary(base: Path) -> Path:
-    return base.parent / f"{_stem(base.name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp"
+def _temporary(base: str) -> str:
+    folder, name = os.path.split(base)
+    return f"{folder}/{_stem(name)}{HOST}-{os.getpid()}-{os.urandom(8).hex()}.tmp"
 
 
-def _write(temporary: Path, payload: bytes, before: os.stat_result | None) -> os.stat_result:
+def _write(temporary: str, payload: bytes, before: os.stat_result | None) -> os.stat_result:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     # Private until mode and group are right; the umask decides for a new document.
     fd = os.open(temporary, flags, 0o666 if before is None else 0o600)
@@ -328,16 +329,17 @@ def _keep_mode(fd: int, before: os.stat_result) -> None:
     os.fchmod(fd, mode)
 
 
-def _sweep(base: Path) -> None:
+def _sweep(base: str) -> None:
     """Remove what crashed writers left: whoever holds the lock is the only live writer."""
     for temporary in _temporaries(base):
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def _temporaries(base: Path) -> Iterator[Path]:
-    stem = _stem(base.name)
-    with contextlib.suppress(OSError), os.scandir(base.parent) as entries:
+def _temporaries(base: str) -> Iterator[Path]:
+    folder, name = os.path.split(base)
+    stem = _stem(name)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(stem) and _TEMPORARY.fullmatch(entry.name[len(stem) :]):
                 yield Path(entry.path)

@@ -10,6 +10,7 @@ from typing import Any
 from polystore_flows.errors import CorruptMetadataError, MismatchError, NotFoundError
 from polystore_flows.metadata.layout import Draft, unspeakable
 
+_encode = json.JSONEncoder(allow_nan=False).encode
 _KINDS = {"merge": dict, "append": list, "insert": list, "raise_to": int}
 
 
@@ -76,7 +77,7 @@ class Change:
             ValueError: JSON has no way to say something in it; the message names `where`.
         """
         try:
-            text = json.dumps([self.creates, self._steps], allow_nan=False)
+            text = _encode([self.creates, self._steps])
         except (TypeError, ValueError, RecursionError) as error:
             for _, path, value in self._steps:
                 fault = unspeakable(where, value, error, "".join(f"/{key}" for key in path))

@@ -225,9 +225,9 @@ class Hold:
             )
 
     @property
-    def base(self) -> Path:
-        """What the files beside the document are named after, see `sidecar`."""
-        return Path(str(self.path).removesuffix(".lock"))
+    def base(self) -> str:
+        """The path that the files beside the document are named after, see `sidecar`."""
+        return str(self.path).removesuffix(".lock")
 
     def seen(self, document: Path) -> notes.Identity | None:
         """What the document was when it was last committed, if that is known."""
@@ -314,7 +314,7 @@ class Hold:
         """Write who holds the lock, and see from the last signature whether that one crashed."""
         assert self._file is not None
         status = os.fstat(self._file.fd)
-        record = os.pread(self._file.fd, _MOST_NOTES + 1, 0)
+        record = os.pread(self._file.fd, min(status.st_size, _MOST_NOTES) + 1, 0)
         said = notes.parse(record) if len(record) <= _MOST_NOTES else None
         if said is None:
             return  # somebody keeps something else in this file: lock it, leave it alone
