@@ -111,8 +111,8 @@ def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
     scheme = match[1].lower()
     scheme = _ALIASES.get(scheme, scheme)
     rest, _, query = match[2].partition("?")
-    authority, path = _split_authority(scheme, rest, redact(raw))
-    parts = _segments(path, scheme, redact(raw))
+    authority, path = _split_authority(scheme, rest, raw)
+    parts = _segments(path, scheme, raw)
     if path.startswith("/") and (parts or scheme in LOCAL_SCHEMES):
         parts = "/" + parts
     elif not parts and path.strip("/"):  # "." and the like: the working directory
@@ -122,34 +122,34 @@ def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
     return BackendURI(scheme, authority, parts, tuple(parse_qsl(query, keep_blank_values=True)))
 
 
-def _split_authority(scheme: str, rest: str, shown: str) -> tuple[str, str]:
-    """Authority and path; `shown` is the URI as errors may print it."""
+def _split_authority(scheme: str, rest: str, whole: str) -> tuple[str, str]:
+    """Authority and path; `whole` is the URI, for errors."""
     named = scheme in _NAMED or "+" in scheme
     if not rest.startswith("//"):
         if named:
-            raise URIError(f"{shown} has no '//'; write {scheme}://name/path instead")
+            raise URIError(f"{redact(whole)} has no '//'; write {scheme}://name/path instead")
         return "", rest
     authority, slash, path = rest[2:].partition("/")
     user, at, host = authority.rpartition("@")
     port = host.partition(":")[2]
     if at and ":" in user:
         raise URIError(
-            f"{shown} carries a password; leave it out and give credentials by the environment, "
-            "a session file or a profile"
+            f"{redact(whole)} carries a password; leave it out and give credentials by the "
+            "environment, a session file or a profile"
         )
     if scheme in LOCAL_SCHEMES and authority:
         raise URIError(
-            f"{shown} has two slashes; write {scheme}:///{authority}{slash}{path} for an absolute "
-            f"path or {scheme}:{authority}{slash}{path} for a relative one"
+            f"{redact(whole)} has two slashes; write {scheme}:///{authority}{slash}{path} for an "
+            f"absolute path or {scheme}:{authority}{slash}{path} for a relative one"
         )
     if port and not port.isdecimal() and "{" not in port:
-        raise URIError(f"{shown}: after the host's ':' stands no port")
+        raise URIError(f"{redact(whole)}: after the host's ':' stands no port")
     if named and not authority:
-        raise URIError(f"{shown} names no host, bucket or store after '//'")
+        raise URIError(f"{redact(whole)} names no host, bucket or store after '//'")
     return authority, slash + path
 
 
-def _segments(path: str, scheme: str, shown: str) -> str:
+def _segments(path: str, scheme: str, whole: str) -> str:
     """`path` without empty and ``.`` segments; ``..`` only leads a relative local path."""
     parts: list[str] = []
     for part in path.split("/"):
@@ -158,6 +158,6 @@ def _segments(path: str, scheme: str, shown: str) -> str:
         if part == ".." and (
             path.startswith("/") or scheme not in LOCAL_SCHEMES or set(parts) - {".."}
         ):
-            raise URIError(f"{shown}: '..' would leave its root; write the path without it")
+            raise URIError(f"{redact(whole)}: '..' would leave its root; write the path without it")
         parts.append(part)
     return "/".join(parts)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, Mtime
 
@@ -14,7 +15,7 @@ from polystore_flows.hcs.address import parse_well
 from polystore_flows.registry import backend_for, plate_store_for
 
 from .answers import Answers
-from .query import Query, parse_query
+from .query import KEPT, Query, parse_query
 from .stores import is_marked
 
 _SURVEYS = {"well": "image", "field": "image", "label": "label", "file": "file"}
@@ -34,6 +35,7 @@ class Found:
     size: int | None = None
 
 
+@lru_cache(maxsize=KEPT)
 def listing_of(query: str) -> str | None:
     """A name of the listing that tells of `query`; None where it must be asked for by itself.
 
@@ -155,6 +157,7 @@ def _folder_of(query: str) -> str:
     return head + slash if slash else query.partition(":")[0] + ":"
 
 
+@lru_cache(maxsize=KEPT)
 def _spellings(path: str) -> tuple[str, ...]:
     """`path` below a plate with its well as ``B/3``, as it stands, and as ``B/03``."""
     match = _IN_WELL.fullmatch(path)

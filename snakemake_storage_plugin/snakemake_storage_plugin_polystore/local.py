@@ -3,11 +3,11 @@
 A local path is the query's text twice, so that it commutes with Snakemake's filling in of
 wildcards, whatever their values, and ends in the name that programs look at::
 
-    zarr:///d/p.zarr/B/03/0     zarr/abs/d/p.zarr/B/03/0/@/d/p.zarr/B/03/0
-    disk:raw/a.tif              disk/rel/raw/a.tif/@/raw/a.tif
+    zarr:///d/p.zarr/B/03/0     zarr/abs/d/p.zarr/B/03/0@/d/p.zarr/B/03/0
+    disk:raw/a.tif              disk/rel/raw/a.tif@/raw/a.tif
 
-As no query has a part ``@``, no local path lies inside another: a linked plate or folder never has
-the local copy of something else in it, whose removal would remove the source.
+As no part of a query ends in ``@``, no local path lies inside another: a linked plate or folder
+never has the local copy of something else in it, whose removal would remove the source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from .query import without_constraints
+from .query import KEPT, without_constraints
 
 TIMESTAMP = ".snakemake_timestamp"
 """Snakemake's own file in folders that are outputs; never stored."""
@@ -31,7 +31,7 @@ MOST_HASHED = 1_000_000
 _FICLONE = 0x40049409  # linux/fs.h: let one file share the blocks of another
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=KEPT)
 def local_suffix(query: str) -> str:
     """Where the local copy of `query`, which may hold wildcards, lies below the local prefix."""
     scheme, _, rest = query.partition(":")
@@ -41,7 +41,7 @@ def local_suffix(query: str) -> str:
         place, path = "at", rest[2:]
     else:
         place, path = "rel", rest
-    return f"{scheme}/{place}/{path}/@/{without_constraints(path)}"
+    return f"{scheme}/{place}/{path}@/{without_constraints(path)}"
 
 
 def link(source: Path, target: Path) -> None:

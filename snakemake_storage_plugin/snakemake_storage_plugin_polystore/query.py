@@ -26,6 +26,9 @@ OBJECTS = ("s3", "gs", "az")
 FILES = ("disk", *OBJECTS)
 """Where an address in a plate may also be a real file or folder."""
 
+KEPT = 65536
+"""Queries whose parts are remembered; Snakemake asks several times for each."""
+
 _CLAIMED = ("disk", "file", "zarr", *(f"zarr+{scheme}" for scheme in OBJECTS), "omero")
 _KNOWN = ", ".join(f"{scheme}:" for scheme in _CLAIMED)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
@@ -77,6 +80,7 @@ class Query:
         return f"?{urlencode(sorted(self.uri.query))}" if self.uri.query else ""
 
 
+@lru_cache(maxsize=KEPT)
 def refusal(query: str, *, named: bool = False) -> str | None:
     """Why `query` cannot be used, or None if it can; it may hold wildcards.
 
@@ -110,7 +114,7 @@ def without_constraints(query: str) -> str:
     return plain
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=KEPT)
 def parse_query(query: str) -> Query:
     """A valid query without wildcards, taken apart; text alone decides, nothing is looked up.
 
@@ -164,8 +168,8 @@ def _bad_path(scheme: str, rest: str) -> str | None:
         return "'..' would leave its folder; write the path without it"
     if "" in parts or "." in parts or rest.startswith("////"):
         return f"it has an empty or '.' part; write {example} without '//', '/.' and last '/'"
-    if "@" in parts:
-        return "the name '@' is kept for local copies; rename it"
+    if any(part.endswith("@") for part in parts):
+        return "names that end in '@' are kept for local copies; rename it"
     return None
 
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .provider import StorageProvider
 
 _T = TypeVar("_T")
+_QUICK = (Operation.EXISTS, Operation.MTIME)
+"""What is asked of the file system of this machine is not worth another thread."""
 
 
 class NotStoredError(FileOrDirectoryNotFoundError):
@@ -56,6 +58,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def local_suffix(self) -> str:
         """See ``local``; commutes with wildcards and never nests."""
         return local.local_suffix(self.query)
+
+    def cache_key(self, local_suffix: str | None = None) -> str:
+        """As it is inherited, without a ``Path`` for each of many thousand calls."""
+        return f"{self.provider.local_prefix}/{local_suffix or self.local_suffix()}"
 
     # Asking
 
@@ -104,9 +110,11 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
             query = parse_query(self.query)
             if not query.uri.is_local:
                 return self.size()
-            if self.provider.mode != "copy":
-                return 0
-            return local.size(Path(self._source(query).path))
+            return 0 if self._is_linked else local.size(Path(self._source(query).path))
+
+    @property
+    def _is_linked(self) -> bool:
+        return parse_query(self.query).uri.is_local and self.provider.mode != "copy"
 
     async def inventory(self, cache: IOCacheStorageInterface) -> None:
         """Learn of all parts of the plate, or of the folder, from one listing."""
@@ -145,10 +153,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
             source = self._source(query)
             if not source.is_local:
                 stores.download(source.text, target)
-            elif self.provider.mode == "copy":
-                local.copy(Path(source.path), target)
-            else:
+            elif self._is_linked:
                 local.link(Path(source.path), target)
+            else:
+                local.copy(Path(source.path), target)
             # Else Snakemake takes a copy for outdated whose commit stamp is not its folder's time.
             os.utime(target, (committed, committed), follow_symlinks=False)
 
@@ -252,6 +260,9 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     async def managed_local_footprint(self) -> int:
         """`local_footprint`."""
+        with self._one_line():
+            if self._is_linked:
+                return 0
         return await self._managed(Operation.SIZE, self.local_footprint)
 
     async def managed_store(self) -> None:
@@ -277,6 +288,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
 
     async def _managed(self, operation: Operation, verb: Callable[[], _T]) -> _T:
         async with self._rate_limiter(operation):
+            if operation in _QUICK and parse_query(self.query).uri.is_local:
+                return verb()
             return await asyncio.get_running_loop().run_in_executor(self.provider.threads, verb)
 
     @contextmanager

@@ -55,6 +55,7 @@ BAD = {
     "zarr:///d/p.zarr/nothing": "names nothing in a plate",
     "zarr:///d/{plate}.zarr/nothing": "names nothing in a plate",
     "disk:///raw/@/a.tif": "kept for local copies",
+    "disk:///raw/a@": "kept for local copies",
 }
 
 
@@ -83,7 +84,7 @@ def test_queries_of_other_plugins_are_left_to_them():
 
 
 NAME = st.text("abB03.+-_ #%@?=", min_size=1, max_size=6) | st.sampled_from(
-    ["a.csv", "p.zarr", "x.tif", "tables", "labels", "B", "03", "@", "@.zarr", "plate", "12"]
+    ["a.csv", "p.zarr", "x.tif", "tables", "labels", "B", "03", "@", "a@", "@.zarr", "plate", "12"]
 )
 PATH = st.lists(NAME, min_size=1, max_size=5).map("/".join)
 LOCAL = ["zarr:///", "zarr:", "disk:///", "disk:", "file:///"]
