@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from counting import Counting
+from plugin_rig import make_plate
 from workflow import Workflow
 
 from polystore_flows.testing.s3 import ObjectsRig, S3Server
@@ -24,6 +25,22 @@ def counting() -> Iterator[Counting]:
 def workflow(tmp_path: Path) -> Workflow:
     """A folder to run Snakemake in."""
     return Workflow(tmp_path)
+
+
+@pytest.fixture
+def plate(tmp_path: Path) -> str:
+    """URI of a plate with the wells B/3 and B/4 of one field."""
+    return make_plate(tmp_path / "p.zarr")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder with two files."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(b"A" * 1000)
+    (folder / "b.tif").write_bytes(b"B" * 10)
+    return folder
 
 
 @pytest.fixture(scope="session")

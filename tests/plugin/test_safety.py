@@ -14,23 +14,6 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 import polystore_flows as ps
 
-
-@pytest.fixture
-def plate(tmp_path):
-    """URI of a plate with the wells B/3 and B/4 of one field."""
-    return make_plate(tmp_path / "p.zarr")
-
-
-@pytest.fixture
-def raw(tmp_path):
-    """A folder with two files."""
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    (folder / "a.tif").write_bytes(b"A" * 1000)
-    (folder / "b.tif").write_bytes(b"B" * 10)
-    return folder
-
-
 # The lethal case
 
 

@@ -11,27 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from plugin_rig import make_object, make_plate, tree
+from plugin_rig import make_object, tree
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_storage_plugins.exceptions import FileOrDirectoryNotFoundError
 
 import polystore_flows as ps
-
-
-@pytest.fixture
-def plate(tmp_path):
-    """URI of a plate with the wells B/3 and B/4 of one field."""
-    return make_plate(tmp_path / "p.zarr")
-
-
-@pytest.fixture
-def raw(tmp_path):
-    """A folder with two files."""
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    (folder / "a.tif").write_bytes(b"A" * 1000)
-    (folder / "b.tif").write_bytes(b"B" * 10)
-    return folder
 
 
 def folder_of_images(folder: Path) -> str:
