@@ -25,7 +25,7 @@ ELSEWHERE = {
     "docs/troubleshooting.md": "tests/test_docs.py",  # block by block, below
 }
 """Pages whose blocks another test runs."""
-SLOW = {"docs/tutorial-snakemake.md", "docs/cli.md"}
+SLOW = {"docs/tutorial-snakemake.md", "docs/tutorial-prefect.md", "docs/cli.md"}
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -71,6 +71,9 @@ def _run_page(page: str, folder: Path) -> None:
     ],
 )
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
+    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     monkeypatch.chdir(tmp_path)
     _run_page(page, tmp_path)
 

@@ -146,8 +146,10 @@ class Step:
             made.labels.setdefault(field, {})[output.removeprefix("labels/")] = array
 
     def _add_table(self, name: str, value: Any, field: str | None, made: Made) -> None:
+        if isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
+            value = pd.DataFrame(value)
         if not isinstance(value, pd.DataFrame):
-            raise self._wrong(value, f"a data frame for {name}")
+            raise self._wrong(value, f"a data frame or a list of rows for {name}")
         rows = value.copy()
         if field is not None:
             rows.insert(0, "field", field)

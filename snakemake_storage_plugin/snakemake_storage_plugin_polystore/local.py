@@ -79,7 +79,7 @@ def staged(target: Path) -> Iterator[Path]:
 
     Only a folder that is replaced by a folder is away for a moment.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     new = _beside(target)
     try:
         yield new
@@ -88,6 +88,18 @@ def staged(target: Path) -> Iterator[Path]:
         new.replace(target)
     finally:
         clear(new)
+
+
+def _make_folder(folder: Path) -> None:
+    """With its parents, which Snakemake removes as soon as they are empty."""
+    for last in (False, False, False, True):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, FileExistsError):
+            if last:
+                raise
+        else:
+            return
 
 
 def clear(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +20,9 @@ import numpy as np
 import pytest
 
 import polystore_flows as ps
-from polystore_flows.backends.zarr import commit
+from polystore_flows.backends.zarr import commit, staging
 from polystore_flows.backends.zarr.plate import ZarrPlate
-from polystore_flows.errors import AlreadyExistsError, MismatchError
+from polystore_flows.errors import AlreadyExistsError, MismatchError, PolystoreError
 from polystore_flows.hcs import ngff
 from polystore_flows.hcs.layout import Layout
 from polystore_flows.hcs.plate import Plate
@@ -224,7 +226,7 @@ def test_a_well_whose_writer_died_before_it_was_listed_is_replaced_not_mixed(
 import os, signal, sys
 import numpy as np
 import polystore_flows as ps
-from polystore_flows.backends.zarr import commit
+from polystore_flows.backends.zarr import commit, staging
 commit.list_well = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
 plate = ps.open_plate(sys.argv[1], "r+")
 plate.write_well("B/3", {f: np.full((1, 2, 1, 8, 8), 7, "uint16") for f in range(3)})
@@ -301,3 +303,31 @@ def test_384_wells_of_8_processes_are_all_listed_and_the_json_is_valid_all_along
     assert rewrites <= 384  # never more than one for a well, whoever waits
     assert sum(int(size) for _, size in printed) <= 384 * _document(plate).stat().st_size
     assert ps.get_backend("zarr").check_plate(uri) == []
+
+
+def test_a_staging_folder_that_others_make_and_remove_meanwhile_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``mkdir`` sees it, and then it is gone: the last writer before this one has ended."""
+    mkdir, met = Path.mkdir, []
+
+    def racing(path: Path, *args: Any, **options: Any) -> None:
+        if path.name.endswith(".staging") and len(met) < 3:
+            met.append(path)
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", racing)
+    with staging.staged(tmp_path / "p.zarr") as folder:
+        assert folder.is_dir()
+    assert len(met) == 3
+
+
+def test_what_is_in_the_place_of_a_staging_folder_is_told(tmp_path: Path) -> None:
+    plate = ps.create_plate(tmp_path / "p.zarr", channels=["DAPI", "GFP"])
+    place = tmp_path / ".p.zarr.staging"
+    place.write_text("mine")
+    with pytest.raises(PolystoreError, match=re.escape(str(place))):
+        plate.write_well("A/1", {0: SMALL})
+    assert place.read_text() == "mine"
+    assert ps.open_plate(plate.uri).wells == ()

@@ -46,6 +46,16 @@ def everything(image, channels):
     }
 
 
+def rows(image, channels):
+    """A table as rows."""
+    return {"tables/means.csv": [{"channel": c, "mean": 1.0} for c in channels]}
+
+
+def no_table(image):
+    """A list of what are no rows."""
+    return {"tables/means.csv": [1, 2]}
+
+
 def fails_on(image, values=(3,)):
     """Raises on the wells that hold one of some values."""
     if image.flat[0] in values:

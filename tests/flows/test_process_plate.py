@@ -114,6 +114,8 @@ def test_a_step_may_make_several_things_or_see_the_whole_well(tmp_path, out):
     table = ps.load(f"{out}/B/2/tables/means.csv")
     assert table["field"].tolist() == ["0", "0", "1", "1"]
     assert table["channel"].tolist() == ["DAPI", "GFP"] * 2
+    process_plate(one.uri, out, flow_steps.rows, overwrite=True)
+    assert ps.load(f"{out}/B/2/tables/means.csv")["channel"].tolist() == ["DAPI", "GFP"] * 2
     process_plate(one.uri, f"{out[:-5]}2.zarr", flow_steps.against_mean)
     assert ps.load(f"{out[:-5]}2.zarr/B/2/1").max() == 5
     assert ps.load(f"{out[:-5]}2.zarr/B/2/0").max() == 0
@@ -154,6 +156,7 @@ def test_a_step_that_raises_on_one_well_leaves_the_others_to_finish(one, out):
     [
         ("flow_steps:wrong_shape", r"B/3 \(MismatchError: .*B/3/0: the array is \(1, 2, 1, 6, 7\)"),
         ("flow_steps:nothing", r"B/1 \(StepError: flow_steps:nothing returned NoneType instead"),
+        ("flow_steps:no_table", r"B/1 \(StepError: .* returned list instead of a data frame or a"),
     ],
 )
 def test_a_wrong_result_names_the_well_and_what_is_wrong(one, out, step, reason):

@@ -134,9 +134,7 @@ def test_a_plate_that_changes_while_it_is_read_is_said(tmp_path, make_plate, rep
     assert "plate changed while it was read" in text
 
 
-def test_a_well_that_vanishes_while_the_plate_is_read_is_a_failed_well(
-    tmp_path, make_plate, report
-):
+def test_a_well_that_vanishes_while_the_plate_is_read_is_told_of(tmp_path, make_plate, report):
     plate = make_plate(tmp_path)
 
     def change(done, total, well):
@@ -144,7 +142,10 @@ def test_a_well_that_vanishes_while_the_plate_is_read_is_a_failed_well(
             ps.delete(f"{plate.uri}/B/1")
 
     text, parts = report(plate, workers=1, progress=change)
-    assert {w["path"]: w["state"] for w in parts["data"]["wells"]}["B/1"] in ("failed", "ok")
+    # How much of the well there was depends on how far its reader had come.
+    states = {well["path"]: well["state"] for well in parts["data"]["wells"]}
+    assert states.pop("B/1") in ("failed", "partial", "ok")
+    assert set(states.values()) == {"ok"}
     assert "plate changed while it was read" in text
 
 

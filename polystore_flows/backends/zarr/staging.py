@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,11 @@ def _begin(root: Path) -> tuple[Path, Descriptor]:
             root.mkdir(parents=True, exist_ok=True)
             alive = Descriptor(mark, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileNotFoundError:  # the last writer before us removed the empty root in between
+            continue
+        except FileExistsError:  # likewise, between mkdir and its look at what is there
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(root.lstat().st_mode):
+                    raise
             continue
         except OSError:
             _end(folder)
