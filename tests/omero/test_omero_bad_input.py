@@ -108,6 +108,20 @@ def test_writes_over_a_failing_connection_are_whole_or_not_there(
     assert len(ps.list_files(plate.uri, extensions=[".txt"], recursive=True)) == len(wells)
 
 
+def test_an_image_whose_number_got_lost_on_the_way_is_found_and_used(
+    server: OmeroServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PAUSE", 0.01)
+    plate = ps.create_plate(server.uri("plate/unanswered"), layout=6, channels=["a", "b"])
+    before = left(server)["Image"]
+    server.unanswered = ["createImage", "createImage"]
+    plate.write_well("A/1", {0: pixels(1), 1: pixels(2)})
+    assert server.unanswered == []
+    assert left(server)["Image"] == before + 2
+    for field in (0, 1):
+        np.testing.assert_array_equal(plate["A/1"].image(field).read(), pixels(field + 1))
+
+
 def test_a_plate_of_unlike_images_is_not_half_copied(server: OmeroServer, tmp_path: Path) -> None:
     """OME-Zarr plates hold one shape: what does not fit is named, the rest is complete."""
     wells = {"A/1": [pixels()], "A/2": [pixels(1, (1, 2, 1, 9, 9))], "A/3": []}

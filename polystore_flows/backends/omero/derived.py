@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ TRIES = 50
 """How often a well is linked anew after another process changed it."""
 
 _BY_NAME = "select pl from Plate as pl where pl.name = :name and pl.externalIdentifier = :mark"
+_BY_MARK = "select i.id from Image as i where i.description = :mark"
 _WELL = """
     select w from Well as w left outer join fetch w.wellSamples as ws
       left outer join fetch ws.image as i
@@ -241,20 +243,27 @@ def _check(
 
 def _image(plate: OmeroPlate, name: str, array: NDArray[Any], group: int, where: str) -> int:
     """Make an image that no well lists yet; its number."""
-    kind = pixels_type_of(array.dtype, where)
+    connection, kind = plate.contents.connection, pixels_type_of(array.dtype, where)
     t, c, z, y, x = array.shape
-    context = {"omero.group": str(group)}
-    (pixels_type,) = plate.contents.connection.objects(
+    mark, context = f"Made by polystore-flows, {uuid.uuid4().hex}", {"omero.group": str(group)}
+    (pixels_type,) = connection.objects(
         "select p from PixelsType as p where p.value = :value", where, value=kind
     )
 
     def act(live: Live) -> int:
         made = live.service("getPixelsService").createImage(
-            x, y, z, t, list(range(c)), pixels_type, name, "", context
+            x, y, z, t, list(range(c)), pixels_type, name, mark, context
         )
         return int(made.getValue())
 
-    return plate.contents.connection.run(act, where, repeat=False)
+    try:
+        return connection.run(act, where, repeat=False)
+    except StoreUnavailableError:
+        # Only the answer may be lost. An image that nobody knows of would stay for ever.
+        found = connection.rows(_BY_MARK, where, group=group, mark=mark)
+        if not found:
+            raise
+        return int(found[0][0])
 
 
 def _describe(plate: OmeroPlate, image_id: int, group: int, where: str) -> int:

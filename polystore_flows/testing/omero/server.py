@@ -63,6 +63,8 @@ class OmeroServer:
         """Seconds that every call takes longer."""
         self.drop_every = 0
         """Close the connection instead of answering every n-th call."""
+        self.unanswered: list[str] = []
+        """Operations that are carried out once each without an answer: the connection closes."""
         self.groups: dict[int, Group] = {}
         self.users: dict[str, User] = {}
         self._sessions: dict[str, Session] = {}
@@ -243,6 +245,12 @@ class OmeroServer:
         session = self.session(current.id.category.removeprefix("session-"))
         return session.servants.get(name)
 
+    def after(self, current: Any) -> None:
+        """Lose an answer, if told to."""
+        if current.operation in self.unanswered:
+            self.unanswered.remove(current.operation)
+            current.con.close(True)
+
     @contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
         """Answer later while the block runs."""
@@ -274,7 +282,7 @@ class _Dispatcher(Ice.ServantLocator):
         return self._server.before(current), None
 
     def finished(self, current: Any, servant: Any, cookie: Any) -> None:
-        pass
+        self._server.after(current)
 
     def deactivate(self, category: str) -> None:
         pass
