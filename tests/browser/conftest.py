@@ -20,9 +20,13 @@ _QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """The machine's Chromium, driven by Playwright."""
+    """The machine's Chromium, driven by Playwright.
+
+    Not for longer than a module: as long as Playwright is there, so is its event loop, in which
+    no test of another module could start one of its own.
+    """
     driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)

@@ -32,7 +32,7 @@ def start(folder, number):
     command += ["--cores", "2", "--directory", str(work), "--config", *config]
     with (work / "log").open("w") as log:
         return subprocess.Popen(
-            [*command, f"picture={folder}/nuclei.png"],
+            [*command, f"picture={folder}/nuclei.png", f"report={folder}/report.html"],
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
