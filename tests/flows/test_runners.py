@@ -98,7 +98,11 @@ def test_1536_wells_use_at_most_64_task_runs(server: Server, tmp_path: Path):
 def test_a_worker_process_that_dies_fails_its_run_and_leaves_no_part_of_a_well(
     server: Server, tmp_path: Path
 ):
-    """As out of memory: the pool is broken, the run says so, and the next one completes."""
+    """As out of memory: the pool is broken, the run says so, and the next one completes.
+
+    Python ends the pool's other processes with it: one may leave a staging folder, or a whole
+    well that it had no time to register.
+    """
     source, out = _raw(tmp_path / "raw", 24), f"zarr://{tmp_path}/out.zarr"
     params = {"folder": str(tmp_path), "value": 13}
     call = {"source": source, "target": out, "step": "flow_steps:deadly", "params": params}
@@ -106,7 +110,8 @@ def test_a_worker_process_that_dies_fails_its_run_and_leaves_no_part_of_a_well(
     assert done["state"] == "Failed"
     assert "of 24 wells failed" in done["message"]
     assert "process" in done["message"]
-    assert ps.get_backend("zarr").check_plate(out) == []
+    left = {finding.rule for finding in ps.get_backend("zarr").check_plate(out)}
+    assert left <= {"staging", "unlisted-well"}
     there = ps.open_plate(out).wells
     assert len(there) < 24
     for well in there:
@@ -114,3 +119,4 @@ def test_a_worker_process_that_dies_fails_its_run_and_leaves_no_part_of_a_well(
     done = _run(server, **call, runner="processes:2")
     assert done["state"] == "Completed", done
     assert ps.open_plate(out).wells == ps.open_plate(source).wells
+    assert ps.get_backend("zarr").check_plate(out) == []  # the next writer swept
