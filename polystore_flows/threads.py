@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .settings import get_settings
-
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -26,6 +24,8 @@ def in_threads(act: Callable[[_T], _R], items: Sequence[_T], workers: int = WAIT
         items: as many as there are.
         workers: 1 for this thread alone; else how many, unless the setting ``workers`` says so.
     """
+    from .settings import get_settings  # pydantic-settings takes longer than a listing
+
     count = min(get_settings().workers or workers, len(items)) if workers > 1 else 1
     if count < 2:
         return [act(item) for item in items]

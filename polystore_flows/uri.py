@@ -119,7 +119,8 @@ def parse_uri(text: str | os.PathLike[str] | BackendURI) -> BackendURI:
         parts = "."
     if not parts and not authority:
         raise URIError(f"{redact(raw)!r} names no path; write for example {scheme}:///data/plate1")
-    return BackendURI(scheme, authority, parts, tuple(parse_qsl(query, keep_blank_values=True)))
+    selected = tuple(parse_qsl(query, keep_blank_values=True)) if query else ()
+    return BackendURI(scheme, authority, parts, selected)
 
 
 def _split_authority(scheme: str, rest: str, whole: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ class PlaneSelection:
     @property
     def is_all(self) -> bool:
         """Whether the whole field at full size is meant."""
-        return self == _ALL
+        return self is _ALL or self == _ALL
 
     @property
     def is_plane(self) -> bool:
@@ -192,7 +192,7 @@ def parse_planes(query: Iterable[tuple[str, str]]) -> PlaneSelection:
             found[key] = value
         else:
             raise URIError(f"'{key}={value}' is no index; count from 0")
-    return PlaneSelection(**found)  # type: ignore[arg-type]  # checked just above
+    return PlaneSelection(**found) if found else _ALL  # type: ignore[arg-type]  # checked above
 
 
 def plane_file_name(well: WellAddress, field: int, c: int, z: int, t: int) -> str:

@@ -12,7 +12,7 @@ import time
 class Answers:
     """What exists and how large it is; a negative answer is never believed. Threads may share it.
 
-    A *place* is ``Query.place``, equal for all spellings of a query.
+    A *place* is ``query.place_of``, equal for all spellings of a query.
     """
 
     def __init__(self, seconds: float) -> None:

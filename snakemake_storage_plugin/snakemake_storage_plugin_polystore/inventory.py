@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import NamedTuple
 
 from snakemake_interface_storage_plugins.io import IOCacheStorageInterface, Mtime
 
@@ -15,7 +15,7 @@ from polystore_flows.hcs.address import parse_well
 from polystore_flows.registry import backend_for, plate_store_for
 
 from .answers import Answers
-from .query import KEPT, Query, parse_query
+from .query import Query, parse_query, place_of
 from .stores import is_marked
 
 _SURVEYS = {"well": "image", "field": "image", "label": "label", "file": "file"}
@@ -23,19 +23,18 @@ _IN_WELL = re.compile(r"([A-Za-z0-9]+/[A-Za-z0-9]+)(/.*)?")
 _SURVEYED_FILE = re.compile(r"[^/]+|tables/.+|[^/]+/[^/]+/(tables/.+|[^/]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """Something that a listing shows."""
 
     spellings: tuple[str, ...]
     """Queries by which it may be asked for."""
     place: str
-    """See ``Query.place``."""
+    """See ``query.place_of``."""
     mtime: float | None = None
     size: int | None = None
 
 
-@lru_cache(maxsize=KEPT)
+@cache
 def listing_of(query: str) -> str | None:
     """A name of the listing that tells of `query`; None where it must be asked for by itself.
 
@@ -128,7 +127,7 @@ def _listed(query: str, parsed: Query) -> Iterator[Found] | None:
 
 
 def _parts(parsed: Query, times: dict[str, float]) -> Iterator[Found]:
-    plate = parse_query(parsed.plate).place
+    plate = place_of(parsed.plate)
     for path, mtime in times.items():
         spellings = _spellings(path)
         yield Found(
@@ -147,8 +146,7 @@ def _list_folder(start: str) -> Iterator[Found]:
         query = f"{start}{name}"
         if stat is None and is_marked(query):
             continue
-        place = parse_query(query).place
-        yield Found((query,), place, stat and stat.mtime, stat and stat.size)
+        yield Found((query,), place_of(query), stat and stat.mtime, stat and stat.size)
 
 
 def _folder_of(query: str) -> str:
@@ -157,7 +155,7 @@ def _folder_of(query: str) -> str:
     return head + slash if slash else query.partition(":")[0] + ":"
 
 
-@lru_cache(maxsize=KEPT)
+@cache
 def _spellings(path: str) -> tuple[str, ...]:
     """`path` below a plate with its well as ``B/3``, as it stands, and as ``B/03``."""
     match = _IN_WELL.fullmatch(path)

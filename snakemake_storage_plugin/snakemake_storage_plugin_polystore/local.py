@@ -17,10 +17,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
-from .query import KEPT, without_constraints
+from .query import without_constraints
 
 TIMESTAMP = ".snakemake_timestamp"
 """Snakemake's own file in folders that are outputs; never stored."""
@@ -31,7 +31,7 @@ MOST_HASHED = 1_000_000
 _FICLONE = 0x40049409  # linux/fs.h: let one file share the blocks of another
 
 
-@lru_cache(maxsize=KEPT)
+@cache
 def local_suffix(query: str) -> str:
     """Where the local copy of `query`, which may hold wildcards, lies below the local prefix."""
     scheme, _, rest = query.partition(":")

@@ -1,11 +1,16 @@
-"""Queries: which ones are ours, why one is refused, and what it names."""
+"""Queries: which ones are ours, why one is refused, and what it names.
+
+What is found out about a query is remembered, as Snakemake asks several times for each, and keeps
+the query itself as long. The caches have no bound: such a cache makes no objects of its own for
+the garbage collector to visit, which costs more than the parsing where there are thousands.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache
 from urllib.parse import urlencode
 
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
@@ -26,9 +31,6 @@ OBJECTS = ("s3", "gs", "az")
 FILES = ("disk", *OBJECTS)
 """Where an address in a plate may also be a real file or folder."""
 
-KEPT = 65536
-"""Queries whose parts are remembered; Snakemake asks several times for each."""
-
 _CLAIMED = ("disk", "file", "zarr", *(f"zarr+{scheme}" for scheme in OBJECTS), "omero")
 _KNOWN = ", ".join(f"{scheme}:" for scheme in _CLAIMED)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
@@ -37,7 +39,7 @@ _LIKELY = {"well": "A/1", "row": "A", "column": "1", "col": "1", "field": "0", "
 """What wildcards of these names stand for, to tell the kind of a query with wildcards."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Query:
     """A query without wildcards, taken apart."""
 
@@ -62,25 +64,7 @@ class Query:
         """Whether it lies where an address in a plate may also be a real file or folder."""
         return self.uri.scheme in FILES
 
-    @cached_property
-    def place(self) -> str:
-        """A name for what it names, the same for all its spellings; for caches."""
-        if self.address is None:
-            root, inner = self.uri.path, ""
-        else:
-            root = self.uri.path[: -len(_inner(self.uri)) or None].rstrip("/")
-            inner = f"/{self.address}".rstrip("/")
-        if self.uri.is_local:
-            return os.path.abspath(root) + inner + self._planes  # noqa: PTH100 (links stay)
-        scheme = self.uri.transport or self.uri.backend
-        return f"{scheme}://{self.uri.authority}{root}{inner}{self._planes}"
 
-    @property
-    def _planes(self) -> str:
-        return f"?{urlencode(sorted(self.uri.query))}" if self.uri.query else ""
-
-
-@lru_cache(maxsize=KEPT)
 def refusal(query: str, *, named: bool = False) -> str | None:
     """Why `query` cannot be used, or None if it can; it may hold wildcards.
 
@@ -91,6 +75,14 @@ def refusal(query: str, *, named: bool = False) -> str | None:
         query: of a Snakefile.
         named: whether the user named this plugin, so that queries are ours that others infer.
     """
+    scheme = query.partition(":")[0]
+    if scheme in OBJECTS and not named:
+        return f"'{scheme}:' is for this plugin only if it is named: storage.polystore(…)"
+    return _refusal(query)
+
+
+@cache
+def _refusal(query: str) -> str | None:
     text = without_constraints(query)
     match = _SCHEME.fullmatch(text)
     if match is None:
@@ -98,12 +90,10 @@ def refusal(query: str, *, named: bool = False) -> str | None:
     scheme, rest = match.groups()
     if scheme in ("memory", "zarr+memory"):
         return "memory belongs to one process and jobs run in others; use disk: or zarr:"
-    if scheme in OBJECTS and not named:
-        return f"'{scheme}:' is for this plugin only if it is named: storage.polystore(…)"
     if scheme not in (*_CLAIMED, *OBJECTS):
         return f"the scheme '{scheme}:' is not one of this plugin; use {_KNOWN}"
     try:
-        return _bad_path(scheme, rest) or _bad_address(text, parse_uri(text))
+        return _bad_path(scheme, rest) or _bad_address(text, _parsed_uri(text))
     except URIError as error:
         return str(error)
 
@@ -114,14 +104,14 @@ def without_constraints(query: str) -> str:
     return plain
 
 
-@lru_cache(maxsize=KEPT)
+@cache
 def parse_query(query: str) -> Query:
     """A valid query without wildcards, taken apart; text alone decides, nothing is looked up.
 
     Raises:
         URIError: its address is malformed.
     """
-    uri = parse_uri(query)
+    uri = _parsed_uri(query)
     inner = _inner(uri)
     try:
         address = parse_address(inner, uri.query)
@@ -133,6 +123,22 @@ def parse_query(query: str) -> Query:
         return Query(uri, query, None)
     whole = query.partition("?")[0]
     return Query(uri, whole.removesuffix(f"/{inner}") if inner else whole, address)
+
+
+@cache
+def place_of(query: str) -> str:
+    """A name for what `query` names, the same for all its spellings; for caches."""
+    parsed = parse_query(query)
+    uri = parsed.uri
+    if parsed.address is None:
+        root, inner = uri.path, ""
+    else:
+        root = uri.path[: -len(_inner(uri)) or None].rstrip("/")
+        inner = f"/{parsed.address}".rstrip("/")
+    planes = f"?{urlencode(sorted(uri.query))}" if uri.query else ""
+    if uri.is_local:
+        return os.path.abspath(root) + inner + planes  # noqa: PTH100 (links stay)
+    return f"{uri.transport or uri.backend}://{uri.authority}{root}{inner}{planes}"
 
 
 def by_reference(query: str) -> bool:
@@ -149,6 +155,9 @@ def by_reference(query: str) -> bool:
         return parse_query(text).is_array
     except URIError:
         return False
+
+
+_parsed_uri = cache(parse_uri)
 
 
 def _inner(uri: BackendURI) -> str:

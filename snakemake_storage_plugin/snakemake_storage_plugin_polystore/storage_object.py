@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,7 +29,7 @@ from polystore_flows.registry import backend_for
 from polystore_flows.uri import BackendURI, parse_uri
 
 from . import globbing, inventory, local, stores
-from .query import Query, parse_query
+from .query import Query, parse_query, place_of
 
 if TYPE_CHECKING:
     from .provider import StorageProvider
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _QUICK = (Operation.EXISTS, Operation.MTIME)
 """What is asked of the file system of this machine is not worth another thread."""
+
+
+@cache
+def _below(folder: Path, inner: str) -> Path:
+    return folder / inner
 
 
 class NotStoredError(FileOrDirectoryNotFoundError):
@@ -59,6 +64,10 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """See ``local``; commutes with wildcards and never nests."""
         return local.local_suffix(self.query)
 
+    def local_path(self) -> Path:
+        """As it is inherited, but made once for the several objects of a query."""
+        return self._overwrite_local_path or _below(self.provider.local_prefix, self.local_suffix())
+
     def cache_key(self, local_suffix: str | None = None) -> str:
         """As it is inherited, without a ``Path`` for each of many thousand calls."""
         return f"{self.provider.local_prefix}/{local_suffix or self.local_suffix()}"
@@ -68,7 +77,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def exists(self) -> bool:
         """Whether something complete is stored."""
         with self._one_line():
-            answers, place = self.provider.answers, parse_query(self.query).place
+            answers, place = self.provider.answers, place_of(self.query)
             if answers.outdated(place):
                 with self.provider.refreshing:  # the first of many that ask at once is enough
                     if answers.outdated(place):
@@ -89,7 +98,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def size(self) -> int:
         """Bytes as stored, of a folder and a plate with all below."""
         with self._one_line():
-            answers, place = self.provider.answers, parse_query(self.query).place
+            answers, place = self.provider.answers, place_of(self.query)
             known = answers.size(place)
             if known is None:
                 known = ps.stat(self.query).size
@@ -185,7 +194,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
                 if query.uri.backend != "zarr" or not stored:
                     raise self._by_reference_only()
                 backend_for(query.uri).adopt(path, query.uri.text, overwrite=True)
-            self.provider.answers.forget(query.place)
+            self.provider.answers.forget(place_of(self.query))
 
     def remove(self) -> None:
         """Remove what is stored, if anything is.
@@ -203,8 +212,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
                     local.clear(Path(query.uri.path))
                 else:
                     stores.remove(self.query)
-            self.provider.answers.forget(query.place)
-            self.provider.answers.missed(query.place)
+            self.provider.answers.forget(place_of(self.query))
+            self.provider.answers.missed(place_of(self.query))
             if self.local_path().is_symlink():  # else a job would write through it
                 local.clear(self.local_path())
 
@@ -218,7 +227,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     async def managed_exists(self) -> bool:
         """`exists`; while Snakemake plans, the answer of a listing is enough."""
         with self._one_line():
-            if self.provider.answers.exists(parse_query(self.query).place):
+            if self.provider.answers.exists(place_of(self.query)):
                 return True
         cache = self._planning()
         if cache is not None:
@@ -251,7 +260,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     async def managed_size(self) -> int:
         """`size`."""
         with self._one_line():
-            known = self.provider.answers.size(parse_query(self.query).place)
+            known = self.provider.answers.size(place_of(self.query))
         return known if known is not None else await self._managed(Operation.SIZE, self.size)
 
     async def managed_checksum(self) -> str | None:
@@ -310,7 +319,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
     def _check_clocks(self, committed: float) -> None:
         """Refuse a time that would have Snakemake make things again on every run."""
         most, query = self.provider.settings.max_clock_skew, parse_query(self.query)
-        absent = self.provider.answers.absent_since(query.place)
+        absent = self.provider.answers.absent_since(place_of(self.query))
         if committed > time.time() + most:
             what = "is in the future of this machine's clock"
         elif query.kind != "path" and absent is not None and committed < absent - most:

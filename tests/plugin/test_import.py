@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import polystore_flows as ps
+
 
 def test_importing_the_plugin_loads_nothing_heavy():
     code = (
@@ -14,6 +16,21 @@ def test_importing_the_plugin_loads_nothing_heavy():
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_asking_what_a_plate_holds_loads_nothing_heavy(tmp_path):
+    """A dry run asks no more than this."""
+    ps.create_plate(f"zarr://{tmp_path}/p.zarr", layout=96)
+    code = (
+        "import sys\n"
+        "from polystore_flows.registry import plate_store_for as store\n"
+        "assert store(sys.argv[1]).survey(sys.argv[1], 'image') == {}\n"
+        "heavy = {'zarr', 'numpy', 'pandas', 'numcodecs', 'pydantic_settings'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, f"zarr://{tmp_path}/p.zarr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

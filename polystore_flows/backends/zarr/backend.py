@@ -2,6 +2,9 @@
 
 In listings a field and a label image count as files (they are what one loads), a plate, a row,
 a well and ``tables`` as directories.
+
+Imports of what reads and writes arrays are in the methods: a workflow engine that only asks what
+a plate holds need not wait for numpy.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import errno
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...contracts import (
     Identifier,
@@ -25,19 +28,15 @@ from ...errors import MismatchError, NotFoundError, UnsupportedError, URIError
 from ...hcs.address import Address
 from ...hcs.plate import Image, Mode, Plate
 from ...hcs.spec import PlateSpec
-from . import check, store_check, store_plate
-from .adopting import adopt
-from .batches import images_in, load_images, save_fields
-from .check import Finding
-from .copying import copy_folder, copy_plate
 from .listing import children, is_directory, walk
 from .nodes import commit_time, folder_time, translated, tree_size
-from .plate import ZarrPlate
 from .store_path import StorePath
-from .store_plate import StoredPlate
 from .survey import survey
 from .target import Target, parse_target
-from .writing import create
+
+if TYPE_CHECKING:
+    from .check import Finding
+    from .plate import ZarrPlate
 
 
 class ZarrBackend(StorageBackend, PlateStore):
@@ -60,16 +59,20 @@ class ZarrBackend(StorageBackend, PlateStore):
         self, uri: Identifier, spec: PlateSpec, *, exist_ok: bool = False
     ) -> ZarrPlate:
         """Make an empty plate; atomic, nothing is overwritten. See ``PlateStore``."""
+        from . import store_plate, writing
+
         target = self._plate_target(uri)
         if isinstance(target.root, StorePath):
             return store_plate.create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
-        return create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
+        return writing.create(target.root, target.plate_uri, spec, exist_ok=exist_ok)
 
     def check_plate(self, uri: Identifier, *, repair: bool = False) -> list[Finding]:
         """What is wrong with a plate; with `repair` what was wrong and is mended now.
 
         See `check` for the rules. Without `repair` nothing is changed.
         """
+        from . import check, store_check
+
         target = self._plate_target(uri)
         if isinstance(target.root, StorePath):
             return (store_check.repair if repair else store_check.check)(
@@ -101,6 +104,8 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def load_batch(self, identifiers: Sequence[Identifier]) -> list[Any]:
         """`load` for each, in their order; opens each image once, reads nothing twice."""
+        from .batches import images_in, load_images
+
         check_identifiers(identifiers)
         targets = images_in(identifiers)
         return super().load_batch(identifiers) if targets is None else load_images(targets)
@@ -117,6 +122,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         Atomic for each well; a failure leaves the wells before it written. Other things than
         fields are written one by one, as `save` does.
         """
+        from .batches import images_in, save_fields
+
         check_batch(data_list, identifiers)
         targets = images_in(identifiers)
         if targets is None or any(target.address.kind != "field" for target in targets):
@@ -134,6 +141,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         """Files, fields and label images in a plate, a row, a well or a folder of tables."""
         target, plate, inner = self._directory(directory)
         if recursive and isinstance(target.root, StorePath):
+            from .store_plate import StoredPlate
+
             plate = StoredPlate(target.root.listed(), target.plate_uri, still=True)
         return sorted(
             target.uri.at(f"{target.root.as_posix()}/{path}").text
@@ -209,6 +218,8 @@ class ZarrBackend(StorageBackend, PlateStore):
         target = parse_target(identifier)
         address = target.address
         if address.kind == "field":
+            from .batches import save_fields
+
             return save_fields([data], [target], overwrite=overwrite)
         if not address.planes.is_all:
             raise UnsupportedError(
@@ -232,6 +243,8 @@ class ZarrBackend(StorageBackend, PlateStore):
 
     def adopt(self, local: Path, identifier: Identifier, *, overwrite: bool = False) -> None:
         """Copy a local field or well (a zarr tree), or a file, into a plate; atomic as `save`."""
+        from .adopting import adopt
+
         adopt(local, parse_target(identifier), overwrite=overwrite)
 
     def touch(self, path: Identifier) -> None:
@@ -271,6 +284,8 @@ class ZarrBackend(StorageBackend, PlateStore):
 
         Atomic, but for plates and folders in stores.
         """
+        from .copying import copy_folder, copy_plate
+
         here, plate, inner = self._existing(source)
         there = parse_target(target)
         if inner and inner not in plate.wells and is_directory(plate, inner):

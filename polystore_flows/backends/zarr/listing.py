@@ -7,11 +7,14 @@ and a folder of tables as directories. What no list of the plate names is not th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ...hcs import ngff
 from ...hcs.address import TEXT_SUFFIXES
 from .nodes import find_document, read_attributes
-from .plate import ZarrPlate
+
+if TYPE_CHECKING:
+    from .plate import ZarrPlate
 
 
 def is_directory(plate: ZarrPlate, inner: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from ...contracts import Identifier, check_identifiers
 from ...errors import UnsupportedError, URIError
@@ -13,10 +13,11 @@ from ...hcs.address import Address, parse_address, split_plate_path
 from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
 from .nodes import Place
-from .plate import ZarrPlate
 from .store_path import StorePath
-from .store_plate import StoredPlate, WritableStoredPlate
-from .writing import WritablePlate
+
+if TYPE_CHECKING:
+    from .plate import ZarrPlate
+    from .writing import WritablePlate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,21 @@ class Target:
     def open(self, mode: Mode = "r") -> ZarrPlate:
         """The plate, to answer one question; a file system's JSON is parsed once."""
         if mode == "r" and isinstance(self.root, StorePath):
+            from .store_plate import StoredPlate
+
             return StoredPlate(self.root, self.plate_uri, still=True)
         return self.open_anew(mode)
 
     def open_anew(self, mode: Mode) -> ZarrPlate:
         """The plate, to be kept open: it notices when its JSON is replaced."""
         if isinstance(self.root, StorePath):
+            from .store_plate import StoredPlate, WritableStoredPlate
+
             opener = StoredPlate if mode == "r" else WritableStoredPlate
             return opener(self.root, self.plate_uri)
+        from .plate import ZarrPlate
+        from .writing import WritablePlate
+
         return (ZarrPlate if mode == "r" else WritablePlate)(self.root, self.plate_uri)
 
     def stored(self, plate: ZarrPlate) -> str:
