@@ -153,13 +153,12 @@ def test_a_clean_environment_installs_the_wheel_and_runs_the_demo(wheel, series,
 
 
 @pytest.mark.release
-@pytest.mark.parametrize("series", ["3.11", "3.12", "3.13"])
-def test_the_omero_extra_installs_into_a_clean_environment(series, tmp_path):
-    """The index has Ice as source only; what ``uv sync --extra omero`` compiled, uv has kept."""
+def test_the_omero_extra_installs_into_a_clean_environment(tmp_path):
+    """For this Python: the index has Ice as source only, and uv keeps what it compiled last."""
     if shutil.which("uv") is None or find_spec("Ice") is None:
         pytest.skip("NOT RUN: no uv, or no compiler, on this machine")
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(tmp_path / "env")}
-    options = ("--no-dev", "--no-editable", "--extra", "omero", "--python", python_of(series))
+    options = ("--no-dev", "--no-editable", "--extra", "omero", "--python", sys.executable)
     run("uv", "sync", "-q", *options, cwd=ROOT, env=environment)
     code = "import omero.gateway, polystore_flows.backends.omero.backend as b; print(b.__file__)"
     assert str(tmp_path) in run(tmp_path / "env" / "bin" / "python", "-c", code, cwd=tmp_path)
