@@ -16,11 +16,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import UnsupportedError
-from .hcs.plate import Mode, Plate
-from .hcs.spec import PlateSpec
+
+if TYPE_CHECKING:
+    from .hcs.plate import Mode, Plate
+    from .hcs.spec import PlateSpec
 
 Identifier = str | os.PathLike[str]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import URIError
 
@@ -153,7 +153,7 @@ def parse_address(inner: str, query: Iterable[tuple[str, str]] = ()) -> Address:
         )
     if address.kind not in ("field", "label") and not planes.is_all:
         raise URIError(f"{inner or 'the plate'}: only a field or a label has planes to select")
-    return Address(address.well, address.field, address.label, address.file, planes)
+    return address if planes.is_all else replace(address, planes=planes)
 
 
 def check_file_path(path: str) -> None:

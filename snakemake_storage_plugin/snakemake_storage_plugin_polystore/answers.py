@@ -20,6 +20,7 @@ class Answers:
         self._until: dict[str, float] = {}
         self._sizes: dict[str, int] = {}
         self._absent: dict[str, float] = {}
+        self._listings: dict[str, tuple[float, dict[str, float]]] = {}
 
     def exists(self, place: str) -> bool:
         """Whether it was there a moment ago."""
@@ -37,12 +38,22 @@ class Answers:
         """Seconds since 1970 when it was last seen not to be there."""
         return self._absent.get(place)
 
+    def listing(self, name: str) -> dict[str, float] | None:
+        """What a listing showed a moment ago."""
+        until, times = self._listings.get(name, (0.0, None))
+        return times if until > time.monotonic() else None
+
+    def listed(self, name: str, times: dict[str, float]) -> None:
+        """A listing shows this."""
+        self._listings[name] = (time.monotonic() + self._seconds, times)
+
     def found(self, place: str) -> None:
         """It is there."""
         self._until[place] = time.monotonic() + self._seconds
 
     def missed(self, place: str) -> None:
         """It is not there."""
+        self._listings.clear()
         self._until.pop(place, None)
         self._sizes.pop(place, None)
         self._absent[place] = time.time()
@@ -53,6 +64,7 @@ class Answers:
 
     def forget(self, place: str) -> None:
         """It, and what lies in it, is written or removed; what it lies in may be gone too."""
+        self._listings.clear()
         above = place
         while above:
             self._until.pop(above, None)

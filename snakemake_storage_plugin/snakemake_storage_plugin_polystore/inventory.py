@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,10 +15,14 @@ from polystore_flows.hcs.address import parse_well
 from polystore_flows.registry import backend_for, plate_store_for
 
 from .answers import Answers
-from .query import Query, parse_query, place_of
+from .query import FILES, Query, outline, parse_query, place_of
 from .stores import is_marked
 
 _SURVEYS = {"well": "image", "field": "image", "label": "label", "file": "file"}
+_DEPTHS = {"well": 1, "field": 2}
+"""Slashes in paths of those that have a survey in common."""
+
+_AMONG_FILES = tuple(f"{scheme}:" for scheme in ("file", *FILES))
 _IN_WELL = re.compile(r"([A-Za-z0-9]+/[A-Za-z0-9]+)(/.*)?")
 _SURVEYED_FILE = re.compile(r"[^/]+|tables/.+|[^/]+/[^/]+/(tables/.+|[^/]+)")
 
@@ -26,7 +30,7 @@ _SURVEYED_FILE = re.compile(r"[^/]+|tables/.+|[^/]+/[^/]+/(tables/.+|[^/]+)")
 class Found(NamedTuple):
     """Something that a listing shows."""
 
-    spellings: tuple[str, ...]
+    spellings: Sequence[str]
     """Queries by which it may be asked for."""
     place: str
     """See ``query.place_of``."""
@@ -41,20 +45,19 @@ def listing_of(query: str) -> str | None:
     What a listing does not show does not exist. So a folder of images, whose wells may be real
     folders too, has none, nor has a well in an unusual spelling.
     """
-    parsed = parse_query(query)
-    address = parsed.address
-    if address is None:
+    kind, plate, is_whole = outline(query)
+    if kind == "path":
         return f"{_folder_of(query)}*"
-    if parsed.among_files or parsed.kind not in _SURVEYS or not address.planes.is_all:
+    if kind not in _SURVEYS or not is_whole or query.startswith(_AMONG_FILES):
         return None
-    inner = query.removeprefix(parsed.plate).lstrip("/")
-    if address.file is not None:
-        usual = bool(_SURVEYED_FILE.fullmatch(inner)) and any(
-            inner == spelling for spelling in _spellings(inner)
-        )
+    inner = query.removeprefix(plate).lstrip("/")
+    if kind == "file":
+        usual = bool(_SURVEYED_FILE.fullmatch(inner)) and inner in _spellings(inner)
     else:
-        usual = any(f"{inner}/".startswith(f"{s}/") for s in _spellings(str(address.well)))
-    return f"{parsed.plate} {_SURVEYS[parsed.kind]}s" if usual else None
+        well = "/".join(inner.split("/", 2)[:2])
+        spellings = _spellings(well)
+        usual = well in (spellings[0], spellings[-1])
+    return f"{plate} {kind}s" if usual else None
 
 
 def take(
@@ -69,7 +72,7 @@ def take(
     Args:
         query: without wildcards.
         cache: Snakemake's; left alone once its time is used up.
-        key: query or name of a listing -> key in the cache.
+        key: query -> key in the cache.
         answers: ours.
         latest: a time after this is left for ``mtime`` to refuse.
 
@@ -82,20 +85,22 @@ def take(
     if parsed.address is not None and parsed.kind not in _SURVEYS:
         return
     done: set[str] = getattr(cache.exists_in_storage, "has_inventory", set())
-    listing = key(listing_of(query) or f"{parsed.plate} {_SURVEYS[parsed.kind]}s, some")
+    listing = listing_of(query) or f"{parsed.plate} {parsed.kind}s, some"
     if listing in done:
         return
     started = time.monotonic()
-    everything = _listed(query, parsed)
+    everything = _listed(query, parsed, answers)
     if everything is None:
         return
     for found in everything:
         answers.found(found.place)
+        current = found.mtime is not None and found.mtime <= latest
+        mtime = Mtime(storage=found.mtime) if current else None
         for spelling in found.spellings:
             place = key(spelling)
             cache.exists_in_storage[place] = True
-            if found.mtime is not None and found.mtime <= latest:
-                cache.mtime[place] = Mtime(storage=found.mtime)
+            if mtime is not None:
+                cache.mtime[place] = mtime
             if found.size is not None:
                 cache.size[place] = found.size
     done.add(listing)
@@ -107,32 +112,38 @@ def refresh(query: str, answers: Answers) -> None:
     """Renew `answers` that are outdated from the listing that tells of `query`, if one does."""
     parsed = parse_query(query)
     if listing_of(query) is not None or parsed.kind in _SURVEYS:
-        for found in _listed(query, parsed) or ():
+        for found in _listed(query, parsed, answers) or ():
             answers.found(found.place)
 
 
-def _listed(query: str, parsed: Query) -> Iterator[Found] | None:
-    """All that the listing shows; None where the store has none."""
+def _listed(query: str, parsed: Query, answers: Answers) -> Iterator[Found] | None:
+    """All parts of its kind that the listing shows; None where the store has none."""
     if parsed.address is None:
         return _list_folder(_folder_of(query))
-    try:
-        times = plate_store_for(parsed.plate).survey(parsed.plate, _SURVEYS[parsed.kind])
-    except NotFoundError:
-        times = {}
-    except PolystoreError:
-        if not parsed.among_files:  # else a folder that happens to be called like a well
-            raise
-        times = {}
-    return None if times is None else _parts(parsed, times)
+    survey = _SURVEYS[parsed.kind]
+    times = answers.listing(f"{parsed.plate} {survey}s")  # of wells where fields are asked for
+    if times is None:
+        try:
+            times = plate_store_for(parsed.plate).survey(parsed.plate, survey)
+        except NotFoundError:
+            times = {}
+        except PolystoreError:
+            if not parsed.among_files:  # else a folder that happens to be called like a well
+                raise
+            times = {}
+        if times is None:
+            return None
+        answers.listed(f"{parsed.plate} {survey}s", times)
+    return _parts(parsed, times)
 
 
 def _parts(parsed: Query, times: dict[str, float]) -> Iterator[Found]:
-    plate = place_of(parsed.plate)
+    plate, depth = place_of(parsed.plate), _DEPTHS.get(parsed.kind)
     for path, mtime in times.items():
+        if depth not in (None, path.count("/")):
+            continue
         spellings = _spellings(path)
-        yield Found(
-            tuple(f"{parsed.plate}/{s}" for s in spellings), f"{plate}/{spellings[0]}", mtime
-        )
+        yield Found([f"{parsed.plate}/{s}" for s in spellings], f"{plate}/{spellings[0]}", mtime)
 
 
 def _list_folder(start: str) -> Iterator[Found]:
@@ -161,6 +172,7 @@ def _spellings(path: str) -> tuple[str, ...]:
     match = _IN_WELL.fullmatch(path)
     if match is None or not match[1].partition("/")[2].isdecimal():
         return (path,)
-    well, below = parse_well(match[1]), match[2] or ""
-    texts = (str(well), match[1], f"{well.row}/{well.column.zfill(2)}")
-    return tuple(f"{text}{below}" for text in dict.fromkeys(texts))
+    if match[2] is not None:
+        return tuple([f"{well}{match[2]}" for well in _spellings(match[1])])
+    well = parse_well(path)
+    return tuple(dict.fromkeys((str(well), path, f"{well.row}/{well.column.zfill(2)}")))

@@ -64,6 +64,11 @@ class StorageProvider(StorageProviderBase):
         """Where stores are called; Snakemake's own pool counts cores."""
         return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="polystore")
 
+    @cached_property
+    def local_start(self) -> str:
+        """What all local paths begin with, as text."""
+        return f"{self.local_prefix}/"
+
     def __str__(self) -> str:
         return "polystore"  # Snakemake makes a link of it when it refuses a query
 

@@ -1,16 +1,16 @@
 """Queries: which ones are ours, why one is refused, and what it names.
 
-What is found out about a query is remembered, as Snakemake asks several times for each, and keeps
-the query itself as long. The caches have no bound: such a cache makes no objects of its own for
-the garbage collector to visit, which costs more than the parsing where there are thousands.
+What is found out about a query is remembered, as Snakemake asks several times for each, but as
+text only: where there are thousands of queries, to keep objects costs the garbage collector more
+time than to make them again.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 from snakemake_interface_storage_plugins.io import WILDCARD_REGEX
@@ -31,6 +31,9 @@ OBJECTS = ("s3", "gs", "az")
 FILES = ("disk", *OBJECTS)
 """Where an address in a plate may also be a real file or folder."""
 
+_RECENT = 64
+"""Queries of which the parts are kept."""
+
 _CLAIMED = ("disk", "file", "zarr", *(f"zarr+{scheme}" for scheme in OBJECTS), "omero")
 _KNOWN = ", ".join(f"{scheme}:" for scheme in _CLAIMED)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+._-]*):(.*)", re.DOTALL)
@@ -39,8 +42,7 @@ _LIKELY = {"well": "A/1", "row": "A", "column": "1", "col": "1", "field": "0", "
 """What wildcards of these names stand for, to tell the kind of a query with wildcards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A query without wildcards, taken apart."""
 
     uri: BackendURI
@@ -93,7 +95,7 @@ def _refusal(query: str) -> str | None:
     if scheme not in (*_CLAIMED, *OBJECTS):
         return f"the scheme '{scheme}:' is not one of this plugin; use {_KNOWN}"
     try:
-        return _bad_path(scheme, rest) or _bad_address(text, _parsed_uri(text))
+        return _bad_path(scheme, rest) or _bad_address(text)
     except URIError as error:
         return str(error)
 
@@ -104,14 +106,14 @@ def without_constraints(query: str) -> str:
     return plain
 
 
-@cache
+@lru_cache(maxsize=_RECENT)
 def parse_query(query: str) -> Query:
     """A valid query without wildcards, taken apart; text alone decides, nothing is looked up.
 
     Raises:
         URIError: its address is malformed.
     """
-    uri = _parsed_uri(query)
+    uri = parse_uri(query)
     inner = _inner(uri)
     try:
         address = parse_address(inner, uri.query)
@@ -126,13 +128,26 @@ def parse_query(query: str) -> Query:
 
 
 @cache
+def outline(query: str) -> tuple[str, str, bool]:
+    """``Query.kind`` and ``Query.plate`` of a valid query, and whether it selects no planes.
+
+    Raises:
+        URIError: its address is malformed.
+    """
+    parsed = parse_query(query)
+    whole = parsed.address is None or parsed.address.planes.is_all
+    return parsed.kind, parsed.plate, whole and not parsed.uri.query
+
+
+@cache
 def place_of(query: str) -> str:
     """A name for what `query` names, the same for all its spellings; for caches."""
-    parsed = parse_query(query)
-    uri = parsed.uri
-    if parsed.address is None:
+    if outline(query)[0] == "path":
+        uri = parse_uri(query)
         root, inner = uri.path, ""
     else:
+        parsed = parse_query(query)
+        uri = parsed.uri
         root = uri.path[: -len(_inner(uri)) or None].rstrip("/")
         inner = f"/{parsed.address}".rstrip("/")
     planes = f"?{urlencode(sorted(uri.query))}" if uri.query else ""
@@ -157,9 +172,6 @@ def by_reference(query: str) -> bool:
         return False
 
 
-_parsed_uri = cache(parse_uri)
-
-
 def _inner(uri: BackendURI) -> str:
     """The address below the plate, as text."""
     if uri.backend == "omero":
@@ -182,15 +194,17 @@ def _bad_path(scheme: str, rest: str) -> str | None:
     return None
 
 
-def _bad_address(text: str, uri: BackendURI) -> str | None:
+def _bad_address(text: str) -> str | None:
+    in_parts = None if "{" in text else outline(text)
+    uri = parse_uri(text) if in_parts is None else parse_query(text).uri
     if uri.scheme in OBJECTS and not uri.path:
         return "it names a whole bucket; name a key in it"
     if uri.backend == "omero" and not _OMERO.fullmatch(f"/{uri.path.strip('/')}"):
         return "it names no plate; write for example omero://host/plate/12/B/03/0"
     if uri.scheme in FILES:
         parse_planes(() if "{" in text.partition("?")[2] else uri.query)
-    elif "{" not in text:
-        parse_query(text)
-    elif "{" not in (inner := _inner(uri)) and "{" not in text.partition("?")[2]:
+    elif (
+        in_parts is None and "{" not in (inner := _inner(uri)) and "{" not in text.partition("?")[2]
+    ):
         parse_address(inner, uri.query)
     return None

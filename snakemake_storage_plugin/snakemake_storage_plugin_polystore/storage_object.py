@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,11 +38,6 @@ _QUICK = (Operation.EXISTS, Operation.MTIME)
 """What is asked of the file system of this machine is not worth another thread."""
 
 
-@cache
-def _below(folder: Path, inner: str) -> Path:
-    return folder / inner
-
-
 class NotStoredError(FileOrDirectoryNotFoundError):
     """Nothing is stored under a query; says why instead of where the local copy would be."""
 
@@ -64,13 +58,9 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         """See ``local``; commutes with wildcards and never nests."""
         return local.local_suffix(self.query)
 
-    def local_path(self) -> Path:
-        """As it is inherited, but made once for the several objects of a query."""
-        return self._overwrite_local_path or _below(self.provider.local_prefix, self.local_suffix())
-
     def cache_key(self, local_suffix: str | None = None) -> str:
         """As it is inherited, without a ``Path`` for each of many thousand calls."""
-        return f"{self.provider.local_prefix}/{local_suffix or self.local_suffix()}"
+        return f"{self.provider.local_start}{local_suffix or self.local_suffix()}"
 
     # Asking
 
@@ -132,14 +122,8 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
             inventory.take(self.query, cache, self._key, self.provider.answers, latest)
 
     def get_inventory_parent(self) -> str | None:
-        """The key of that listing."""
-        return self._listing
-
-    @cached_property
-    def _listing(self) -> str | None:  # asked for whenever Snakemake looks into its cache
-        with self._one_line():
-            listing = inventory.listing_of(self.query)
-            return None if listing is None else self._key(listing)
+        """The name of that listing."""
+        return inventory.listing_of(self.query)
 
     def _key(self, query: str) -> str:
         return self.cache_key(local.local_suffix(query))
@@ -232,7 +216,7 @@ class StorageObject(StorageObjectRead, StorageObjectWrite, StorageObjectGlob, St
         cache = self._planning()
         if cache is not None:
             await self.inventory(cache)
-            if self._listing in cache.exists_in_storage.has_inventory:
+            if self.get_inventory_parent() in cache.exists_in_storage.has_inventory:
                 return cache.exists_in_storage.get(self.cache_key(), False)
         return await self._managed(Operation.EXISTS, self.exists)
 

@@ -53,6 +53,19 @@ def test_one_listing_tells_of_all_fields_of_a_plate(tmp_path, plate, counting):
     assert len(counting.listings) == 1
 
 
+def test_wells_and_fields_share_a_listing_until_something_is_written(tmp_path, plate, counting):
+    cache, provider = IOCache(10), make_provider(tmp_path)
+    parts = [provider.object(f"{plate}/{name}") for name in ("B/3", "B/3/1", "C/1/0", "C/1")]
+    take(cache, *parts)
+    assert [known(cache, part) for part in parts] == [True, True, False, False]
+    assert len(counting.listings) == 1
+    provider.object(f"{plate}/B/3/1").remove()
+    counting.calls.clear()
+    take(later := IOCache(10), *parts)
+    assert [known(later, part) for part in parts] == [True, False, False, False]
+    assert len(counting.listings) == 1
+
+
 def test_a_listing_says_nothing_of_what_it_does_not_show(tmp_path, plate):
     """Labels, planes, tables and unusual spellings must not be taken for missing."""
     ps.open_plate(plate, "r+").write_label("B/3", 0, "nuclei", np.ones((8, 8), "uint16"))
@@ -97,8 +110,8 @@ def test_one_look_at_a_folder_of_images_tells_of_its_wells_and_fields(tmp_path, 
     for well in ("A01", "A02"):
         tifffile.imwrite(tmp_path / f"{well}_s1_w1.tif", np.zeros((8, 8), "uint16"))
     cache = IOCache(10)
-    names = ("A/1", "A/01/0", "A/2/0", "A/3")
-    parts = [make_object(tmp_path, f"disk://{tmp_path}/{name}") for name in names]
+    names, provider = ("A/1", "A/01/0", "A/2/0", "A/3"), make_provider(tmp_path)
+    parts = [provider.object(f"disk://{tmp_path}/{name}") for name in names]
     take(cache, *parts)
     assert [known(cache, part) for part in parts] == [True, True, True, None]
     assert counting.calls == [("survey", f"disk://{tmp_path}")]

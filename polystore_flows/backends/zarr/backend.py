@@ -26,8 +26,6 @@ from ...contracts import (
 )
 from ...errors import MismatchError, NotFoundError, UnsupportedError, URIError
 from ...hcs.address import Address
-from ...hcs.plate import Image, Mode, Plate
-from ...hcs.spec import PlateSpec
 from .listing import children, is_directory, walk
 from .nodes import commit_time, folder_time, translated, tree_size
 from .store_path import StorePath
@@ -35,6 +33,8 @@ from .survey import survey
 from .target import Target, parse_target
 
 if TYPE_CHECKING:
+    from ...hcs.plate import Image, Mode, Plate
+    from ...hcs.spec import PlateSpec
     from .check import Finding
     from .plate import ZarrPlate
 

@@ -25,7 +25,6 @@ from ...errors import (
     ReadOnlyError,
 )
 from ...hcs.ngff import Attributes, Version
-from ...metadata import atomic_write_json, read_json
 from .store_path import StorePath
 
 Place = Path | StorePath
@@ -44,6 +43,8 @@ def document_path(group: P, version: Version) -> P:
 
 def add_group(group: Path, attributes: Attributes, version: Version) -> None:
     """Make a group of a folder that others may see; needs the plate's lock."""
+    from ...metadata import atomic_write_json
+
     if version == "0.4":
         atomic_write_json(group / ".zgroup", {"zarr_format": 2})
     atomic_write_json(document_path(group, version), group_content(attributes, version))
@@ -77,6 +78,8 @@ def read_attributes(group: Place, where: str) -> Attributes:
 
 def read_content(document: Place, where: str) -> dict[str, Any]:
     """The content of an attributes file."""
+    from ...metadata import read_json
+
     try:
         return read_json(document)
     except CorruptMetadataError as error:

@@ -122,8 +122,7 @@ def _attributes(group: str, where: str) -> dict[str, Any]:
     """As ``nodes.read_attributes``, at half its price."""
     for name, document in _DOCUMENTS.items():
         try:
-            with open(f"{group}/{name}", "rb") as file:  # noqa: PTH123
-                content = json.load(file)
+            content = json.loads(_read(f"{group}/{name}"))
         except (FileNotFoundError, NotADirectoryError):
             continue
         except ValueError as error:
@@ -132,6 +131,17 @@ def _attributes(group: str, where: str) -> dict[str, Any]:
             return attributes_in(document, content, where)
         raise CorruptMetadataError(f"{where}: {group}/{name} holds no object")
     raise NotFoundError(f"{where} is not there; {group} is no zarr group")
+
+
+def _read(path: str) -> bytes:
+    """As ``Path.read_bytes``, at a third of its price."""
+    file, parts = os.open(path, os.O_RDONLY), []
+    try:
+        while part := os.read(file, 2**20):
+            parts.append(part)
+    finally:
+        os.close(file)
+    return b"".join(parts)
 
 
 def _paths(listed: Any, key: str, where: str) -> list[str]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Literal, overload
 from ...contracts import Identifier, check_identifiers
 from ...errors import UnsupportedError, URIError
 from ...hcs.address import Address, parse_address, split_plate_path
-from ...hcs.plate import Mode
 from ...uri import BackendURI, parse_uri
 from .nodes import Place
 from .store_path import StorePath
 
 if TYPE_CHECKING:
+    from ...hcs.plate import Mode
     from .plate import ZarrPlate
     from .writing import WritablePlate
 
