@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import polystore_flows as ps
 from polystore_flows.errors import ConflictError, PolystoreError
 from polystore_flows.registry import backend_for
+from polystore_flows.threads import in_threads
 
 from . import local
 from .query import OBJECTS, Query, parse_query
@@ -18,7 +16,7 @@ from .query import OBJECTS, Query, parse_query
 INCOMPLETE = ".polystore-incomplete"
 """Object that lies in a folder of an object store while the folder is written or removed."""
 
-_AT_ONCE, _TRIES = 8, 5
+_TRIES = 5
 
 
 def is_complete(query: str) -> bool:
@@ -49,7 +47,7 @@ def download(query: str, target: Path) -> None:
         else:
             staged.mkdir(parents=True)
             files = backend.list_files(query, recursive=True)
-            _side_by_side(lambda f: _fetch(f, staged / f[len(query) :].lstrip("/")), files)
+            in_threads(lambda f: _fetch(f, staged / f[len(query) :].lstrip("/")), files)
 
 
 def _fetch(query: str, path: Path) -> None:
@@ -81,7 +79,7 @@ def upload(path: Path, query: str) -> None:
     found = {f"{query}/{inner}": path / inner for inner in local.files_below(path)}
     for outdated in set(backend.list_files(query, recursive=True)) - {*found, mark}:
         backend.delete(outdated)
-    _side_by_side(lambda target: backend.upload(found[target], target), found)
+    in_threads(lambda target: backend.upload(found[target], target), list(found))
     backend.delete(mark)
     if not found:
         backend.ensure_directory(query)
@@ -116,8 +114,3 @@ def is_plate(query: Query) -> bool:
         return bool(getattr(ps.open_plate(text), "is_own", True))
     except PolystoreError:
         return False
-
-
-def _side_by_side(verb: Callable[[Any], None], items: Iterable[Any]) -> None:
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(verb, items))
