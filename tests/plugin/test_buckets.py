@@ -90,7 +90,7 @@ def test_a_folder_of_which_a_part_is_stored_does_not_exist_and_a_rerun_completes
         done.append(identifier)
         type(backend).upload(backend, path, identifier)
 
-    monkeypatch.setattr(stores, "_AT_ONCE", 1)
+    monkeypatch.setattr(stores, "in_threads", lambda act, items: [act(item) for item in items])
     monkeypatch.setattr(backend, "upload", dies)
     with pytest.raises(SystemExit):
         part.store_object()
