@@ -316,13 +316,17 @@ def part_exists(backend: Any, root_uri: str, address: Address) -> bool:
 
 def stat_part(backend: Any, root_uri: str, address: Address) -> Stat:
     """Kind, size and time of a part: the sum and the newest of its image files."""
-    plate = _at_hand(backend, root_uri)
+    return stat_part_of(_at_hand(backend, root_uri), address)
+
+
+def stat_part_of(plate: FolderPlate, address: Address) -> Stat:
+    """As `stat_part`, for who has opened the plate."""
 
     def stat(path: str) -> Stat:
         identifier = plate.folder.at(path)
         if not plate.folder.has(path):  # else the backend would ask here again
             raise NotFoundError(f"{identifier} is missing, a plane of {plate.uri}/{address}")
-        found: Stat = backend.stat(identifier)
+        found: Stat = plate.folder.backend.stat(identifier)
         return found
 
     stats = in_threads(stat, _files(plate, address))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TypeGuard
 
 import polystore_flows as ps
-from polystore_flows.backends.folder_plate import FolderPlate
+from polystore_flows.backends.folder_plate import FolderPlate, stat_part_of
 from polystore_flows.contracts import ByteStore, Stat
 from polystore_flows.errors import NotFoundError, URIError
 from polystore_flows.hcs.address import parse_address, split_plate_path
@@ -59,9 +59,17 @@ def well_stamps(plate_uri: str, wells: Sequence[str]) -> dict[str, str]:
             for well, held in present.items()
         }
     return {
-        well: _hash((field, _one(parse_uri(f"{held.uri}/{field}"))) for field in held.fields)
+        well: _hash((field, _of_field(held, field)) for field in held.fields)
         for well, held in present.items()
     }
+
+
+def _of_field(well: Well, field: str) -> str | None:
+    if not isinstance(well.plate, FolderPlate):
+        return _one(parse_uri(f"{well.uri}/{field}"))
+    with suppress(NotFoundError):  # not by its URI: that would look through the folder again
+        return _text(stat_part_of(well.plate, parse_address(f"{well.path}/{field}")))
+    return None
 
 
 def _files(well: Well) -> Iterator[str]:

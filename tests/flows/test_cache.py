@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tifffile
 from prefect import flow, task
 from prefect.context import TaskRunContext
 
 import polystore_flows as ps
+from polystore_flows.backends import folder_contents
 from polystore_flows.flows.blocks import PlateRef, PolystoreStore
 from polystore_flows.flows.cache import ContentPolicy
 from polystore_flows.flows.references import Reference, ReferenceSerializer
@@ -117,6 +119,23 @@ def test_a_key_knows_the_source_of_the_task_and_of_functions():
 def test_texts_that_are_no_uris_of_a_store_are_texts():
     for text in ("a: b", "12:30", "https://host/x", "nothing://x/y", ":", "zarr:", "x" * 9):
         assert _key(ContentPolicy(), note=text) != _key(ContentPolicy(), note=f"{text}.")
+
+
+def test_the_wells_of_a_folder_cost_one_listing_while_it_is_written(tmp_path, monkeypatch):
+    """Else a step that adds tables beside the images takes a time with the square of the plate."""
+    listings, look = [], folder_contents._listing
+    monkeypatch.setattr(
+        folder_contents, "_listing", lambda folder: listings.append(folder) or look(folder)
+    )
+    for number in range(1, 13):
+        tifffile.imwrite(tmp_path / f"B{number:02}_s1_w1.tif", np.full((8, 8), number, "uint16"))
+    wells = [f"disk://{tmp_path}/B/{number}" for number in range(1, 14)]
+    found = stamps(wells)
+    assert len(listings) == 1
+    assert found.pop(wells[-1]) is None
+    assert len({*found.values()}) == 12
+    ps.save({"a": 1}, f"disk://{tmp_path}/B/01/tables/a.json")
+    assert stamps(found) == found
 
 
 def test_the_wells_of_a_plate_on_an_object_store_cost_one_listing(s3, s3_server):

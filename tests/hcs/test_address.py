@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import polystore_flows as ps
 from polystore_flows.errors import URIError
+from polystore_flows.hcs import plate
 from polystore_flows.hcs.address import (
     Address,
     PlaneSelection,
@@ -195,3 +197,17 @@ def test_a_path_is_split_where_its_plate_ends(path, plate, inner):
 def test_a_folder_above_the_plate_that_looks_like_a_well_does_not_end_it(path, plate):
     """Labs sort plates by letters, numbers and dates."""
     assert split_plate_path(path) == (plate, "B/03/0")
+
+
+def test_a_plate_reads_the_addresses_of_its_wells_once(monkeypatch):
+    """Else a loop over its wells takes a time with the square of their number."""
+    parsed = []
+    monkeypatch.setattr(plate, "parse_well", lambda well: parsed.append(well) or parse_well(well))
+    made = ps.create_plate("memory://addresses/plate", layout=96)
+    for column in range(1, 13):
+        made.write_image(f"B/{column}", 0, [[column]])
+    opened = ps.open_plate("memory://addresses/plate")
+    parsed.clear()
+    for _ in range(10):
+        assert [opened[well].path for well in opened.wells] == list(opened.wells)
+    assert 120 <= len(parsed) <= 132
