@@ -38,18 +38,18 @@ class Answers:
         """Seconds since 1970 when it was last seen not to be there."""
         return self._absent.get(place)
 
-    def listing(self, name: str) -> dict[str, float] | None:
-        """What a listing showed a moment ago."""
-        until, times = self._listings.get(name, (0.0, None))
-        return times if until > time.monotonic() else None
+    def listing(self, name: str) -> tuple[float, dict[str, float]] | None:
+        """When a listing was made, by ``time.monotonic``, and what it showed; if a moment ago."""
+        kept = self._listings.get(name)
+        return kept if kept and kept[0] + self._seconds > time.monotonic() else None
 
-    def listed(self, name: str, times: dict[str, float]) -> None:
-        """A listing shows this."""
-        self._listings[name] = (time.monotonic() + self._seconds, times)
+    def listed(self, name: str, since: float, times: dict[str, float]) -> None:
+        """A listing that was begun at `since` shows this."""
+        self._listings[name] = since, times
 
-    def found(self, place: str) -> None:
-        """It is there."""
-        self._until[place] = time.monotonic() + self._seconds
+    def found(self, place: str, since: float | None = None) -> None:
+        """It is there, or was at `since`, by ``time.monotonic``."""
+        self._until[place] = (time.monotonic() if since is None else since) + self._seconds
 
     def missed(self, place: str) -> None:
         """It is not there."""

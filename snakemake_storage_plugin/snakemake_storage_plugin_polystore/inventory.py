@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -15,14 +15,13 @@ from polystore_flows.hcs.address import parse_well
 from polystore_flows.registry import backend_for, plate_store_for
 
 from .answers import Answers
-from .query import FILES, Query, outline, parse_query, place_of
+from .query import Query, outline, parse_query, place_of
 from .stores import is_marked
 
 _SURVEYS = {"well": "image", "field": "image", "label": "label", "file": "file"}
 _DEPTHS = {"well": 1, "field": 2}
 """Slashes in paths of those that have a survey in common."""
 
-_AMONG_FILES = tuple(f"{scheme}:" for scheme in ("file", *FILES))
 _IN_WELL = re.compile(r"([A-Za-z0-9]+/[A-Za-z0-9]+)(/.*)?")
 _SURVEYED_FILE = re.compile(r"[^/]+|tables/.+|[^/]+/[^/]+/(tables/.+|[^/]+)")
 
@@ -45,10 +44,10 @@ def listing_of(query: str) -> str | None:
     What a listing does not show does not exist. So a folder of images, whose wells may be real
     folders too, has none, nor has a well in an unusual spelling.
     """
-    kind, plate, is_whole = outline(query)
+    kind, plate, may_be_listed = outline(query)
     if kind == "path":
         return f"{_folder_of(query)}*"
-    if kind not in _SURVEYS or not is_whole or query.startswith(_AMONG_FILES):
+    if kind not in _SURVEYS or not may_be_listed:
         return None
     inner = query.removeprefix(plate).lstrip("/")
     if kind == "file":
@@ -89,11 +88,12 @@ def take(
     if listing in done:
         return
     started = time.monotonic()
-    everything = _listed(query, parsed, answers)
-    if everything is None:
+    listed = _listed(query, parsed, answers)
+    if listed is None:
         return
+    since, everything = listed
     for found in everything:
-        answers.found(found.place)
+        answers.found(found.place, since)
         current = found.mtime is not None and found.mtime <= latest
         mtime = Mtime(storage=found.mtime) if current else None
         for spelling in found.spellings:
@@ -112,16 +112,19 @@ def refresh(query: str, answers: Answers) -> None:
     """Renew `answers` that are outdated from the listing that tells of `query`, if one does."""
     parsed = parse_query(query)
     if listing_of(query) is not None or parsed.kind in _SURVEYS:
-        for found in _listed(query, parsed, answers) or ():
-            answers.found(found.place)
+        since, everything = _listed(query, parsed, answers) or (0.0, ())
+        for found in everything:
+            answers.found(found.place, since)
 
 
-def _listed(query: str, parsed: Query, answers: Answers) -> Iterator[Found] | None:
-    """All parts of its kind that the listing shows; None where the store has none."""
+def _listed(query: str, parsed: Query, answers: Answers) -> tuple[float, Iterable[Found]] | None:
+    """When the listing was made and all parts of a kind that it shows; None where there is none."""
+    now = time.monotonic()
     if parsed.address is None:
-        return _list_folder(_folder_of(query))
+        return now, _list_folder(_folder_of(query))
     survey = _SURVEYS[parsed.kind]
-    times = answers.listing(f"{parsed.plate} {survey}s")  # of wells where fields are asked for
+    name = f"{parsed.plate} {survey}s"
+    since, times = answers.listing(name) or (now, None)  # of wells where fields are asked for
     if times is None:
         try:
             times = plate_store_for(parsed.plate).survey(parsed.plate, survey)
@@ -133,8 +136,8 @@ def _listed(query: str, parsed: Query, answers: Answers) -> Iterator[Found] | No
             times = {}
         if times is None:
             return None
-        answers.listed(f"{parsed.plate} {survey}s", times)
-    return _parts(parsed, times)
+        answers.listed(name, since, times)
+    return since, _parts(parsed, times)
 
 
 def _parts(parsed: Query, times: dict[str, float]) -> Iterator[Found]:

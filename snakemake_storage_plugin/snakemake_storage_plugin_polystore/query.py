@@ -129,14 +129,16 @@ def parse_query(query: str) -> Query:
 
 @cache
 def outline(query: str) -> tuple[str, str, bool]:
-    """``Query.kind`` and ``Query.plate`` of a valid query, and whether it selects no planes.
+    """``Query.kind`` and ``Query.plate`` of a valid query, and whether its plate may list it.
+
+    It may not where it names planes, or may be a real file or folder too.
 
     Raises:
         URIError: its address is malformed.
     """
     parsed = parse_query(query)
-    whole = parsed.address is None or parsed.address.planes.is_all
-    return parsed.kind, parsed.plate, whole and not parsed.uri.query
+    whole = parsed.address is not None and parsed.address.planes.is_all and not parsed.uri.query
+    return parsed.kind, parsed.plate, whole and not parsed.among_files
 
 
 @cache
@@ -195,16 +197,16 @@ def _bad_path(scheme: str, rest: str) -> str | None:
 
 
 def _bad_address(text: str) -> str | None:
-    in_parts = None if "{" in text else outline(text)
-    uri = parse_uri(text) if in_parts is None else parse_query(text).uri
+    has_wildcards = "{" in text
+    if not has_wildcards:
+        outline(text)  # raises what is wrong; else it is asked for next
+    uri = parse_uri(text) if has_wildcards else parse_query(text).uri
     if uri.scheme in OBJECTS and not uri.path:
         return "it names a whole bucket; name a key in it"
     if uri.backend == "omero" and not _OMERO.fullmatch(f"/{uri.path.strip('/')}"):
         return "it names no plate; write for example omero://host/plate/12/B/03/0"
     if uri.scheme in FILES:
         parse_planes(() if "{" in text.partition("?")[2] else uri.query)
-    elif (
-        in_parts is None and "{" not in (inner := _inner(uri)) and "{" not in text.partition("?")[2]
-    ):
+    elif has_wildcards and "{" not in (inner := _inner(uri)) + text.partition("?")[2]:
         parse_address(inner, uri.query)
     return None

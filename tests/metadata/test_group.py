@@ -229,12 +229,15 @@ def test_closures_wait_in_line_and_are_not_overtaken_for_long(tmp_path: Path) ->
     """A crowd that is always there must not starve one who needs the lock itself."""
     document = tmp_path / "a.json"
     processes = crowd(document, 8, 60)
-    overtaken = []
+    waits, overtaken = [], []
     for _ in range(10):
         before = len(read_json(document).get("log", ())) if document.exists() else 0
+        began = time.monotonic()
         atomic_update_json(document, lambda data: data | {"n": data.get("n", 0) + 1})
+        waits.append(time.monotonic() - began)
         overtaken.append(len(read_json(document).get("log", ())) - before)
     outputs(processes)
+    assert max(waits) < 1
     assert max(overtaken) < 120, overtaken  # of 480
     assert read_json(document)["n"] == 10
     assert len(read_json(document)["log"]) == 480

@@ -152,7 +152,7 @@ def test_an_update_inside_an_update_is_refused_and_not_waited_for(uri):
     before = time.monotonic()
     with pytest.raises(FileLockError, match="held by this thread already"):
         atomic_update_json(uri, nested)
-    assert time.monotonic() - before < 4  # it waited for no turn, which it would for 5
+    assert time.monotonic() - before < 2
 
 
 def test_threads_lose_nothing(uri):
@@ -275,7 +275,7 @@ def test_processes_that_are_killed_lose_no_update_of_others(rig, uri, hosts):
     assert len(keys) < 6 * 25  # some were killed in time
     before = time.monotonic()
     apply_change(uri, Change().set("after", value=True), 30)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 1
 
 
 def test_a_time_out_says_that_nothing_was_written_and_nothing_is(rig, uri):
@@ -291,7 +291,7 @@ def test_a_time_out_says_that_nothing_was_written_and_nothing_is(rig, uri):
             for call in calls:
                 with pytest.raises(FileLockTimeoutError):
                     call.result()
-            assert time.monotonic() - before < timeout + 5  # and not for ever
+            assert time.monotonic() - before < timeout + 0.5
     assert read_json(uri) == {"a": 1}
     apply_change(uri, Change().set("b", value=2), 30)
     assert read_json(uri) == {"a": 1, "b": 2}

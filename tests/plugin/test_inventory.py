@@ -12,6 +12,8 @@ import tifffile
 from plugin_rig import make_object, make_plate, make_provider
 from snakemake.io import IOCache
 from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_storage_plugin_polystore import inventory
+from snakemake_storage_plugin_polystore.query import place_of
 
 import polystore_flows as ps
 
@@ -64,6 +66,19 @@ def test_wells_and_fields_share_a_listing_until_something_is_written(tmp_path, p
     take(later := IOCache(10), *parts)
     assert [known(later, part) for part in parts] == [True, False, False, False]
     assert len(counting.listings) == 1
+
+
+def test_a_shared_listing_is_believed_no_longer_than_one_of_its_own(tmp_path, plate, monkeypatch):
+    provider, now = make_provider(tmp_path), time.monotonic()
+    seconds = provider.settings.cache_seconds
+    well, field = (provider.object(f"{plate}/{name}") for name in ("B/3", "B/3/1"))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    inventory.refresh(well.query, provider.answers)
+    now += seconds - 1
+    inventory.refresh(field.query, provider.answers)
+    assert provider.answers.exists(place_of(field.query))
+    now += 2
+    assert provider.answers.outdated(place_of(field.query))
 
 
 def test_a_listing_says_nothing_of_what_it_does_not_show(tmp_path, plate):
