@@ -157,8 +157,9 @@ def _make(draft: Draft, verb: str, path: list[str], value: Any) -> None:
         verb in ("default", "agree") or (verb == "raise_to" and inside[last] >= value)
     ):
         return
-    for name in value if verb == "merge" else (None,):
-        draft.touch(path if name is None else [*path, name])
+    merged = [[*path, name] for name in value] if verb == "merge" else []
+    for touched in merged or [path]:  # merging nothing still makes the objects on the way
+        draft.touch(touched)
     if verb == "drop":
         inside.pop(last, None)
     elif verb == "merge":

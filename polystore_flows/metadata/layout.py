@@ -82,13 +82,9 @@ class Draft:
         Raises:
             ValueError: JSON has no way to say something in it.
         """
-        try:
-            text = f"{{\n{_joined(self._sections())}\n}}\n" if self.data else "{}\n"
-            self.content = text.encode()
-        except UnicodeEncodeError:  # half a surrogate pair, which only an escape can say
-            for name in self.data:
-                self.load([name])
-            self.content = f"{json.dumps(self.data, indent=2, allow_nan=False)}\n".encode()
+        text = f"{{\n{_joined(self._sections())}\n}}\n" if self.data else "{}\n"
+        # Half a surrogate pair stands in no UTF-8; Python's escape for it is that of JSON.
+        self.content = text.encode(errors="backslashreplace")
         return self.content
 
     def _sections(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from crowds import wait_until, waiters
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polystore_flows.errors import CorruptMetadataError, MismatchError
@@ -157,6 +157,8 @@ _STEPS = st.one_of(
 
 
 @given(_DOCUMENTS, st.lists(_STEPS, max_size=4))
+@example({"a": {"b": "\ud800"}}, [Change().set("é", value=None)])
+@example({}, [Change().merge("a", "b", value={}), Change().merge("a", "b", "c", value={})])
 def test_a_text_of_ours_is_changed_without_being_parsed(
     data: dict[str, Any], changes: list[Change]
 ) -> None:
