@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,9 @@ class Server:
             )
             try:
                 yield process
+            except BaseException as error:  # a failure here is often explained there
+                error.add_note(f"{command} wrote:\n{log.read_text()[-3000:]}")
+                raise
             finally:
                 process.terminate()
                 try:
@@ -63,9 +67,7 @@ def start_server(
     home: Path, interpreter: str = sys.executable, **settings: str
 ) -> Iterator[Server]:
     """``prefect server start`` on a free port of this host."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
     env = {name: v for name, v in os.environ.items() if not name.startswith("PREFECT_")}
@@ -93,6 +95,15 @@ def start_server(
 
         wait_for(healthy, 300)
         yield server
+
+
+def _free_port() -> int:
+    """A port below those that the kernel gives to whoever asks for any, or connects."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(question: Callable[[], T], seconds: float = 120) -> T:

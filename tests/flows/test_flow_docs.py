@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from plates import make_raw
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from started import python, start_server
+from started import python, start_server, wait_for
 
 import polystore_flows as ps
 from polystore_flows import steps
@@ -69,17 +70,17 @@ def test_the_flow_on_a_cluster_and_the_one_near_the_data_run(tmp_path):
         return code.replace("/shared/", f"{tmp_path}/").replace("/data/", f"{tmp_path}/")
 
     with start_server(tmp_path / "home") as server:
-        port = server.url.rpartition(":")[2].removesuffix("/api")
-        address = f"tcp://127.0.0.1:{int(port) - 1}"
-        script = tmp_path / "cluster.py"
-        script.write_text(
-            local(_code("## A Dask cluster")).replace("tcp://scheduler:8786", address)
-        )
-        with (
-            server.beside(*python("-m", "dask", "scheduler", "--port", address.rpartition(":")[2])),
-            server.beside(*python("-m", "dask", "worker", address, "--nthreads", "1")),
-        ):
-            server.run(*python(str(script)), timeout=600)
+        told = tmp_path / "scheduler.json"
+        scheduler = ("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        worker = ("worker", "--scheduler-file", str(told), "--nthreads", "1", "--no-dashboard")
+        with server.beside(*python("-m", "dask", *scheduler, "--scheduler-file", str(told))):
+            wait_for(lambda: told.exists() and told.read_text(), 300)
+            address = json.loads(told.read_text())["address"]
+            script = tmp_path / "cluster.py"
+            code = local(_code("## A Dask cluster"))
+            script.write_text(code.replace("tcp://scheduler:8786", address))
+            with server.beside(*python("-m", "dask", *worker)):
+                server.run(*python(str(script)), timeout=600)
         made = ps.open_plate(f"zarr://{tmp_path}/nuclei.zarr")
         assert made.wells == raw.wells
         ps.delete(f"zarr://{tmp_path}/nuclei.zarr")

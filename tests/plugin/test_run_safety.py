@@ -44,7 +44,7 @@ def test_a_failed_rerun_leaves_siblings_and_the_plate_as_they_were(workflow):
     """Snakemake removes an output before the job that makes it again, and after its failure."""
     make_plate(workflow.folder / "in.zarr", wells=["B/3", "B/4", "C/3"])
     workflow.write(WELLS, double=DOUBLE)
-    workflow.run()
+    workflow.run(cores=1)  # the first well that is written says how all are shown
     out = workflow.folder / "out.zarr"
     before = tree(out)
     image = np.full((1, 1, 1, 8, 8), 50, "uint16")
