@@ -98,9 +98,11 @@ def start_server(
 
 
 def _free_port() -> int:
-    """A port below those that the kernel gives to whoever asks for any, or connects."""
+    """A port below those that the kernel gives to whoever connects, or asks for any."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given.read_text().split()[0]) if given.exists() else 49152
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(lowest // 2, lowest)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

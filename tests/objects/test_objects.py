@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import time
@@ -38,9 +37,7 @@ from polystore_flows.testing.s3 import CANARY, ObjectsRig, settings_for
 
 def dead_endpoint():
     """The URL of a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return "http://127.0.0.1:1"
 
 
 def told(error):
