@@ -72,7 +72,6 @@ def _run_page(page: str, folder: Path) -> None:
 )
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
-    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     monkeypatch.chdir(tmp_path)
     _run_page(page, tmp_path)
