@@ -108,23 +108,26 @@ def test_the_dev_server_serves_its_demo_plate_to_whoever_follows_what_it_prints(
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as server:
         assert server.stdout is not None
-        printed = ""
-        while "Ctrl-C" not in printed:
-            line = server.stdout.readline()
-            assert line, printed
-            printed += line
-        exports = dict(re.findall(r"export (\w+)=(.*)", printed))
-        uri = re.search(r"info (omero://\S+)", printed)
-        assert uri is not None
-        done = subprocess.run(
-            [sys.executable, "-m", "polystore_flows", "info", "--json", uri[1]],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env={**os.environ, **exports},
-        )
-        server.send_signal(signal.SIGINT)
-        server.wait(60)
+        try:
+            printed = ""
+            while "Ctrl-C" not in printed:
+                line = server.stdout.readline()
+                assert line, printed
+                printed += line
+            exports = dict(re.findall(r"export (\w+)=(.*)", printed))
+            uri = re.search(r"info (omero://\S+)", printed)
+            assert uri is not None
+            done = subprocess.run(
+                [sys.executable, "-m", "polystore_flows", "info", "--json", uri[1]],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                env={**os.environ, **exports},
+            )
+            server.send_signal(signal.SIGINT)
+            server.wait(60)
+        finally:
+            server.kill()
     assert done.returncode == 0, done.stderr
     assert '"wells": 6' in done.stdout
 
