@@ -21,7 +21,7 @@ _text = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["a.csv", "a.tsv"]),
     st.lists(

@@ -37,7 +37,7 @@ def test_zarr_python_reads_what_is_written(tmp_path: Path, pixels: Pixels, dtype
     np.testing.assert_array_equal(stored[...], array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_shape_shard_and_selection_is_read_as_zarr_python_reads_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -66,7 +66,6 @@ def _run_machine(machine, uri, examples, steps):
         settings=hypothesis.settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),
             report_multiple_bugs=False,
         ),
